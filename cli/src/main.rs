@@ -1,0 +1,3 @@
+//! The `weft` binary.
+#![forbid(unsafe_code)]
+fn main() {}

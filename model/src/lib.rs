@@ -1,0 +1,2 @@
+//! The transformer and what trains it.
+#![forbid(unsafe_code)]
