@@ -1,0 +1,166 @@
+//! Sixteen lanes in an array: every target's level, and the one `f64` runs at.
+
+use std::marker::PhantomData;
+
+use super::{LANES, Simd};
+use crate::Real;
+
+/// The token of a level that needs nothing beyond the target's baseline.
+#[derive(Clone, Copy)]
+pub struct Portable<T>(PhantomData<T>);
+
+impl<T> Portable<T> {
+    /// The token.
+    #[inline(always)]
+    #[expect(clippy::new_without_default, reason = "a token is asked for by name")]
+    pub fn new() -> Self {
+        Portable(PhantomData)
+    }
+}
+
+#[inline(always)]
+fn zip<T: Real>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> T) -> [T; LANES] {
+    let mut y = a;
+    for i in 0..LANES {
+        y[i] = f(a[i], b[i]);
+    }
+    y
+}
+
+impl<T: Real> Simd for Portable<T> {
+    type T = T;
+    type V = [T; LANES];
+    type M = [bool; LANES];
+
+    // 4 × 16 floats are 16 registers of four: all of SSE2's, half of NEON's.
+    const TILE_ROWS: usize = 4;
+    const TILE_VECTORS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn witness() -> Self {
+        Portable::new()
+    }
+
+    #[inline(always)]
+    fn splat(self, x: T) -> Self::V {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn load(self, src: &[T]) -> Self::V {
+        *src.first_chunk().expect("a full vector")
+    }
+    #[inline(always)]
+    fn store(self, dst: &mut [T], v: Self::V) {
+        *dst.first_chunk_mut().expect("a full vector") = v;
+    }
+    #[inline(always)]
+    fn load_up_to(self, src: &[T]) -> Self::V {
+        let mut v = [T::ZERO; LANES];
+        for (v, x) in v.iter_mut().zip(src) {
+            *v = *x;
+        }
+        v
+    }
+    #[inline(always)]
+    fn store_up_to(self, dst: &mut [T], v: Self::V) {
+        for (y, v) in dst.iter_mut().zip(v) {
+            *y = v;
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        let mut y = c;
+        for i in 0..LANES {
+            y[i] = a[i].mul_add(b[i], c[i]);
+        }
+        y
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        a.map(T::sqrt)
+    }
+    #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        a.map(T::abs)
+    }
+    #[inline(always)]
+    fn neg(self, a: Self::V) -> Self::V {
+        a.map(|a| -a)
+    }
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        a.map(T::round_ties_even)
+    }
+    #[inline(always)]
+    fn scale_by_power_of_two(self, a: Self::V, n: Self::V) -> Self::V {
+        zip(a, n, T::scale_by_power_of_two)
+    }
+    #[inline(always)]
+    fn split_exponent(self, a: Self::V) -> (Self::V, Self::V) {
+        (a.map(|a| a.split_exponent().0), a.map(|a| a.split_exponent().1))
+    }
+
+    #[inline(always)]
+    fn lt(self, a: Self::V, b: Self::V) -> Self::M {
+        std::array::from_fn(|i| a[i] < b[i])
+    }
+    #[inline(always)]
+    #[expect(clippy::eq_op, reason = "a NaN is what differs from itself")]
+    fn is_nan(self, a: Self::V) -> Self::M {
+        a.map(|a| a != a)
+    }
+    #[inline(always)]
+    fn select(self, mask: Self::M, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| if mask[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn to_array(self, v: Self::V) -> [T; LANES] {
+        v
+    }
+    #[inline(always)]
+    fn sum_lanes(self, mut v: Self::V) -> T {
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                v[i] += v[i + half];
+            }
+        }
+        v[0]
+    }
+    #[inline(always)]
+    fn max_lane(self, mut v: Self::V) -> T {
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                v[i] = if v[i] > v[i + half] { v[i] } else { v[i + half] };
+            }
+        }
+        v[0]
+    }
+    #[inline(always)]
+    fn prefetch(self, _src: &[T]) {}
+}
