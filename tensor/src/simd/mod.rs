@@ -95,7 +95,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn select(self, mask: Self::M, a: Self::V, b: Self::V) -> Self::V;
 
     /// The lanes as an array.
-    fn to_array(self, v: Self::V) -> [Self::T; LANES];
+    fn array(self, v: Self::V) -> [Self::T; LANES];
     /// A vector from an array.
     #[inline(always)]
     fn from_array(self, lanes: [Self::T; LANES]) -> Self::V {
@@ -123,7 +123,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `f` of every lane: for `f64` and for rare paths, not for hot loops.
     #[inline(always)]
     fn map_lanes(self, v: Self::V, f: impl Fn(Self::T) -> Self::T) -> Self::V {
-        let mut lanes = self.to_array(v);
+        let mut lanes = self.array(v);
         for x in &mut lanes {
             *x = f(*x);
         }

@@ -140,7 +140,7 @@ impl<T: Real> Simd for Portable<T> {
     }
 
     #[inline(always)]
-    fn to_array(self, v: Self::V) -> [T; LANES] {
+    fn array(self, v: Self::V) -> [T; LANES] {
         v
     }
     #[inline(always)]

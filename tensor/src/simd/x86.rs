@@ -95,7 +95,7 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_blend_ps(mask, b, a) }
     }
     #[inline(always)]
-    fn to_array(self, v: __m512) -> [f32; LANES] {
+    fn array(self, v: __m512) -> [f32; LANES] {
         let mut lanes = [0.0; LANES];
         self.store(&mut lanes, v);
         lanes
@@ -207,7 +207,7 @@ impl Simd for Avx2 {
         unsafe { (_mm256_blendv_ps(b.0, a.0, mask.0), _mm256_blendv_ps(b.1, a.1, mask.1)) }
     }
     #[inline(always)]
-    fn to_array(self, v: Self::V) -> [f32; LANES] {
+    fn array(self, v: Self::V) -> [f32; LANES] {
         let mut lanes = [0.0; LANES];
         self.store(&mut lanes, v);
         lanes
