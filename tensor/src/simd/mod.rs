@@ -98,6 +98,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn array(self, v: Self::V) -> [Self::T; LANES];
     /// A vector from an array.
     #[inline(always)]
+    #[expect(clippy::wrong_self_convention, reason = "the token comes first in every method")]
     fn from_array(self, lanes: [Self::T; LANES]) -> Self::V {
         self.load(&lanes)
     }
