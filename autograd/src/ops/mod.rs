@@ -1,0 +1,223 @@
+//! The operations: one file each, with shape rule, forward, backward, formula and checks.
+//!
+//! There are two kinds. A *primitive* ([`Primitive`]) states its derivative in [`Var`]s, so it can be differentiated to any
+//! order. A *fused* op ([`Fused`]) states it as a kernel, for speed, and carries the same function in primitives as its
+//! reference: what the checks compare with, and the route to higher derivatives. The list at the end of this file names every
+//! op; the gradient checks run over it.
+
+use weft_tensor::{Grad, Real, Shape, ShapeError, View};
+
+use crate::gradcheck::Cases;
+use crate::tape::Var;
+
+/// The most inputs an op has.
+pub(crate) const MAX_INPUTS: usize = 4;
+
+/// What every op says of itself. `N` is the number of inputs; one that is absent has shape `[0]`.
+pub(crate) trait Op<const N: usize>: Clone {
+    /// Every name that [`Op::name`] can give.
+    const NAMES: &'static [&'static str];
+
+    /// The op's name in messages and tables.
+    fn name(&self) -> &'static str {
+        Self::NAMES[0]
+    }
+
+    /// The shape rule: a pure function of the inputs' shapes.
+    fn shape(&self, inputs: [Shape; N]) -> Result<Shape, ShapeError>;
+
+    /// Adds the op's gradient checks: functions of random inputs at shapes that cover its rule.
+    fn cases(cases: &mut Cases);
+}
+
+/// An op whose derivative is a graph of ops.
+pub(crate) trait Primitive<const N: usize>: Op<N> {
+    /// Computes `y`, which may hold anything before.
+    fn forward<T: Real>(&self, inputs: [View<'_, T>; N], y: &mut [T]);
+
+    /// The gradient of each input that `needs` one, of the input's shape, from the gradient `dy` of the output.
+    fn derivative<'t, T: Real>(
+        &self,
+        inputs: [Var<'t, T>; N],
+        y: Var<'t, T>,
+        dy: Var<'t, T>,
+        needs: [bool; N],
+    ) -> [Option<Var<'t, T>>; N];
+}
+
+/// An op whose derivative is a kernel.
+pub(crate) trait Fused<const N: usize>: Op<N> {
+    /// How many numbers forward saves for backward.
+    fn saved_len(&self, _inputs: [Shape; N]) -> usize {
+        0
+    }
+
+    /// Computes `y` and `saved`, which may hold anything before.
+    fn forward<T: Real>(&self, inputs: [View<'_, T>; N], y: &mut [T], saved: &mut [T]);
+
+    /// Writes or adds the gradient of each input that needs one. It is the last use of `dy`, which may be destroyed.
+    fn backward<T: Real>(
+        &self,
+        inputs: [View<'_, T>; N],
+        y: &[T],
+        saved: &[T],
+        dy: &mut [T],
+        grads: [Option<Grad<'_, T>>; N],
+    );
+
+    /// The same function in primitive ops. An absent input's handle must not be touched.
+    fn reference<'t, T: Real>(&self, inputs: [Var<'t, T>; N]) -> Var<'t, T>;
+}
+
+/// The first `N` of an op's inputs.
+fn first<A, const N: usize>(all: [A; MAX_INPUTS]) -> [A; N] {
+    let mut all = all.into_iter();
+    std::array::from_fn(|_| all.next().expect("no op has more than MAX_INPUTS inputs"))
+}
+
+/// Writes the modules, the enum over all ops, and its methods, which hand on to the op.
+macro_rules! ops {
+    (
+        primitive { $($(#[$pmeta:meta])* $pmod:ident::$P:ident($pn:literal);)* }
+        fused { $($(#[$fmeta:meta])* $fmod:ident::$F:ident($fn:literal);)* }
+    ) => {
+        $(pub(crate) mod $pmod;)*
+        $(pub(crate) mod $fmod;)*
+
+        /// Any op, as a value.
+        #[derive(Clone)]
+        pub(crate) enum AnyOp {
+            $($P($pmod::$P),)*
+            $($F($fmod::$F),)*
+        }
+
+        $(impl From<$pmod::$P> for AnyOp {
+            fn from(op: $pmod::$P) -> Self {
+                AnyOp::$P(op)
+            }
+        })*
+        $(impl From<$fmod::$F> for AnyOp {
+            fn from(op: $fmod::$F) -> Self {
+                AnyOp::$F(op)
+            }
+        })*
+
+        impl AnyOp {
+            pub(crate) fn name(&self) -> &'static str {
+                match self {
+                    $(AnyOp::$P(op) => Op::<$pn>::name(op),)*
+                    $(AnyOp::$F(op) => Op::<$fn>::name(op),)*
+                }
+            }
+
+            pub(crate) fn is_primitive(&self) -> bool {
+                match self {
+                    $(AnyOp::$P(_) => true,)*
+                    $(AnyOp::$F(_) => false,)*
+                }
+            }
+
+            pub(crate) fn is_reshape(&self) -> bool {
+                matches!(self, AnyOp::Reshape(_))
+            }
+
+            pub(crate) fn shape(&self, inputs: [Shape; MAX_INPUTS]) -> Result<Shape, ShapeError> {
+                match self {
+                    $(AnyOp::$P(op) => Op::<$pn>::shape(op, first(inputs)),)*
+                    $(AnyOp::$F(op) => Op::<$fn>::shape(op, first(inputs)),)*
+                }
+            }
+
+            pub(crate) fn saved_len(&self, inputs: [Shape; MAX_INPUTS]) -> usize {
+                match self {
+                    $(AnyOp::$P(_) => 0,)*
+                    $(AnyOp::$F(op) => Fused::<$fn>::saved_len(op, first(inputs)),)*
+                }
+            }
+
+            pub(crate) fn forward<T: Real>(&self, inputs: [View<'_, T>; MAX_INPUTS], y: &mut [T], saved: &mut [T]) {
+                match self {
+                    $(AnyOp::$P(op) => Primitive::<$pn>::forward(op, first(inputs), y),)*
+                    $(AnyOp::$F(op) => Fused::<$fn>::forward(op, first(inputs), y, saved),)*
+                }
+            }
+
+            pub(crate) fn backward<T: Real>(
+                &self,
+                inputs: [View<'_, T>; MAX_INPUTS],
+                y: &[T],
+                saved: &[T],
+                dy: &mut [T],
+                grads: [Option<Grad<'_, T>>; MAX_INPUTS],
+            ) {
+                match self {
+                    $(AnyOp::$P(_) => unreachable!("a primitive's derivative is a graph"),)*
+                    $(AnyOp::$F(op) => Fused::<$fn>::backward(op, first(inputs), y, saved, dy, first(grads)),)*
+                }
+            }
+
+            pub(crate) fn derivative<'t, T: Real>(
+                &self,
+                inputs: [Var<'t, T>; MAX_INPUTS],
+                y: Var<'t, T>,
+                dy: Var<'t, T>,
+                needs: [bool; MAX_INPUTS],
+            ) -> [Option<Var<'t, T>>; MAX_INPUTS] {
+                match self {
+                    $(AnyOp::$P(op) => {
+                        let derivatives = Primitive::<$pn>::derivative(op, first(inputs), y, dy, first(needs));
+                        let mut derivatives = derivatives.into_iter();
+                        std::array::from_fn(|_| derivatives.next().flatten())
+                    })*
+                    $(AnyOp::$F(_) => unreachable!("a fused op's derivative is a kernel"),)*
+                }
+            }
+
+            pub(crate) fn reference<'t, T: Real>(&self, inputs: [Var<'t, T>; MAX_INPUTS]) -> Var<'t, T> {
+                match self {
+                    $(AnyOp::$P(_) => unreachable!("a primitive is its own reference"),)*
+                    $(AnyOp::$F(op) => Fused::<$fn>::reference(op, first(inputs)),)*
+                }
+            }
+        }
+
+        /// The names of all ops, in the order of the list.
+        pub fn names() -> impl Iterator<Item = &'static str> {
+            let lists: [&[&'static str]; _] =
+                [$(<$pmod::$P as Op<$pn>>::NAMES,)* $(<$fmod::$F as Op<$fn>>::NAMES,)*];
+            lists.into_iter().flatten().copied()
+        }
+
+        /// The gradient checks of all ops.
+        pub(crate) fn cases(cases: &mut Cases) {
+            $(<$pmod::$P as Op<$pn>>::cases(cases);)*
+            $(<$fmod::$F as Op<$fn>>::cases(cases);)*
+        }
+    };
+}
+
+ops! {
+    primitive {
+        affine::Affine(1);
+        binary::Binary(2);
+        reshape::Reshape(1);
+    }
+    fused {
+        activation::Activation(1);
+    }
+}
+
+/// Shapes for elementwise ops: scalar, one element, none, odd, ragged, longer than a vector.
+pub(crate) const SHAPES: &[&[usize]] = &[&[], &[1], &[0], &[5], &[2, 3], &[3, 0, 2], &[2, 1, 4], &[19]];
+
+/// Shapes for ops on rows.
+pub(crate) const ROWS: &[&[usize]] = &[&[1], &[5], &[0, 3], &[3, 1], &[2, 3], &[2, 2, 4], &[2, 18], &[1, 33]];
+
+/// Writes or adds `dy` to `grad`.
+pub(crate) fn accumulate<T: Real>(grad: Grad<'_, T>, dy: &[T]) {
+    if grad.add {
+        weft_tensor::kernels::elementwise::axpy(T::ONE, dy, grad.data);
+    } else {
+        grad.data.copy_from_slice(dy);
+    }
+}

@@ -1,0 +1,264 @@
+//! The walk back: gradients of the parameters, in memory that is given back as it goes.
+
+use weft_tensor::kernels::elementwise::axpy;
+use weft_tensor::{Buffer, Grad, Real};
+
+use super::{ABSENT, Tape, Value, Var};
+use crate::ops::{AnyOp, MAX_INPUTS};
+use crate::params::{Grads, ParamId};
+
+/// Where the gradient of an input goes.
+#[derive(Clone, Copy, PartialEq)]
+enum Target {
+    /// Nobody needs it.
+    Nowhere,
+    /// To the caller's flat buffer.
+    Param(ParamId),
+    /// To a node further back.
+    Node(u32),
+}
+
+impl<'t, T: Real> Var<'t, T> {
+    /// Adds the gradient of this scalar by every parameter it depends on to `grads`.
+    ///
+    /// The walk releases values as it passes them; only this scalar's stays.
+    ///
+    /// # Panics
+    /// If this is not a single element, if the tape was walked before or does not record, or if `grads` belongs to
+    /// other parameters.
+    #[track_caller]
+    pub fn backward(self, grads: &mut Grads<T>) {
+        let tape = self.tape;
+        assert_eq!(self.shape().elements(), 1, "backward: the loss must be one number, not of shape {}", self.shape());
+        assert!(tape.is_recording(), "backward: this tape does not record");
+        assert!(!tape.spent.replace(true), "backward: this tape has been walked already; record the step again");
+        assert_eq!(grads.flat().len(), tape.params().flat().len(), "backward: grads belong to other parameters");
+        let mut dy = tape.take(1);
+        dy.fill(T::ONE);
+        tape.recording.set(false);
+        Walk::new(tape, self.id).run(dy, grads);
+    }
+}
+
+/// The state of one walk.
+struct Walk<'t, T: Real> {
+    tape: &'t Tape<'t, T>,
+    root: u32,
+    slots: Vec<Option<Buffer<T>>>,
+}
+
+impl<'t, T: Real> Walk<'t, T> {
+    fn new(tape: &'t Tape<'t, T>, root: u32) -> Self {
+        let mut slots = std::mem::take(&mut tape.inner.borrow_mut().slots);
+        slots.resize_with(root as usize + 1, || None);
+        Walk { tape, root, slots }
+    }
+
+    fn run(mut self, dy: Buffer<T>, grads: &mut Grads<T>) {
+        self.slots[self.root as usize] = Some(dy);
+        for id in (0..=self.root).rev() {
+            if let Some(dy) = self.slots[id as usize].take() {
+                self.recompute(id);
+                if let Some(dy) = self.step(id, dy, grads) {
+                    self.tape.give(dy);
+                }
+            }
+            if id != self.root {
+                self.tape.inner.borrow_mut().release(id, self.tape.pool);
+            }
+        }
+        self.tape.inner.borrow_mut().slots = self.slots;
+    }
+
+    /// Hands the gradient of node `id` to its inputs; returns its buffer, unless an input took it.
+    fn step(&mut self, id: u32, mut dy: Buffer<T>, grads: &mut Grads<T>) -> Option<Buffer<T>> {
+        let (op, inputs) = {
+            let inner = self.tape.inner.borrow();
+            let node = &inner.nodes[id as usize];
+            match (&node.op, &node.value) {
+                (Some(op), _) if node.needs_grad => (op.clone(), node.inputs),
+                // A parameter that is itself the loss.
+                (None, Value::Param(param)) => {
+                    let [grad] = grads.disjoint_mut([Some(*param)]);
+                    accumulate(grad.expect("one gradient for one id"), &dy);
+                    return Some(dy);
+                }
+                _ => return Some(dy),
+            }
+        };
+        let targets = inputs.map(|input| self.target(input));
+        if op.is_reshape() {
+            return self.put(targets[0], dy, grads);
+        }
+        if op.is_primitive() {
+            self.primitive(&op, id, inputs, targets, dy, grads);
+            return None;
+        }
+        self.fused(&op, id, inputs, targets, &mut dy, grads);
+        Some(dy)
+    }
+
+    /// A fused op writes the gradients of its inputs where they belong.
+    fn fused(
+        &mut self,
+        op: &AnyOp,
+        id: u32,
+        inputs: [u32; MAX_INPUTS],
+        targets: [Target; MAX_INPUTS],
+        dy: &mut [T],
+        grads: &mut Grads<T>,
+    ) {
+        // One of two equal targets is written apart and added afterwards.
+        let repeated: [bool; MAX_INPUTS] = std::array::from_fn(|i| targets[..i].contains(&targets[i]));
+        let mut apart: [Option<(Buffer<T>, bool)>; MAX_INPUTS] = std::array::from_fn(|i| {
+            let len = self.tape.inner.borrow().shape(inputs[i]).elements();
+            match targets[i] {
+                Target::Nowhere => None,
+                _ if repeated[i] => Some((self.tape.take(len), false)),
+                Target::Param(_) => None,
+                Target::Node(node) => match self.slots[node as usize].take() {
+                    Some(buffer) => Some((buffer, true)),
+                    None => Some((self.tape.take(len), false)),
+                },
+            }
+        });
+        {
+            let inner = self.tape.inner.borrow();
+            let node = &inner.nodes[id as usize];
+            let views = inputs.map(|input| inner.view(self.tape.params, input));
+            let y = inner.data(self.tape.params, id);
+            let params = std::array::from_fn(|i| match targets[i] {
+                Target::Param(param) if !repeated[i] => Some(param),
+                _ => None,
+            });
+            let mut outputs = grads.disjoint_mut(params);
+            for (output, apart) in outputs.iter_mut().zip(&mut apart) {
+                if let Some((data, add)) = apart {
+                    *output = Some(Grad { data, add: *add });
+                }
+            }
+            op.backward(views, y, node.saved.as_deref().unwrap_or_default(), dy, outputs);
+        }
+        for i in 0..MAX_INPUTS {
+            if let Some((buffer, _)) = apart[i].take()
+                && let Some(buffer) = self.put(targets[i], buffer, grads)
+            {
+                self.tape.give(buffer);
+            }
+        }
+    }
+
+    /// A primitive states its gradients in `Var`s: they run at the end of the tape, and what they recorded is dropped.
+    fn primitive(
+        &mut self,
+        op: &AnyOp,
+        id: u32,
+        inputs: [u32; MAX_INPUTS],
+        targets: [Target; MAX_INPUTS],
+        dy: Buffer<T>,
+        grads: &mut Grads<T>,
+    ) {
+        let tape = self.tape;
+        let mark = tape.inner.borrow().nodes.len() as u32;
+        let dy = tape.push_leaf(tape.inner.borrow().shape(id), dy, false);
+        let needs = targets.map(|target| target != Target::Nowhere);
+        let derivatives = op.derivative(inputs.map(|input| tape.var(input)), tape.var(id), dy, needs);
+        let roots = derivatives.map(|derivative| derivative.map(|var| tape.inner.borrow().root(var.id)));
+        for (i, derivative) in derivatives.into_iter().enumerate() {
+            let (Some(derivative), true) = (derivative, needs[i]) else { continue };
+            let expected = tape.inner.borrow().shape(inputs[i]);
+            assert_eq!(derivative.shape(), expected, "derivative {i} of `{}` has the wrong shape", op.name());
+            // Two inputs may share one derivative, as those of a sum do: the last of them takes the buffer.
+            let last = roots[i].is_some_and(|root| root >= mark) && !roots[i + 1..].contains(&roots[i]);
+            let buffer = if last { tape.steal(derivative.id) } else { tape.copy(derivative.id) };
+            if let Some(buffer) = self.put(targets[i], buffer, grads) {
+                tape.give(buffer);
+            }
+        }
+        let mut inner = tape.inner.borrow_mut();
+        for id in mark..inner.nodes.len() as u32 {
+            inner.release(id, tape.pool);
+        }
+        inner.nodes.truncate(mark as usize);
+    }
+
+    /// Adds a gradient to its target; returns the buffer, unless the target took it.
+    fn put(&mut self, target: Target, buffer: Buffer<T>, grads: &mut Grads<T>) -> Option<Buffer<T>> {
+        match target {
+            Target::Nowhere => Some(buffer),
+            Target::Param(param) => {
+                let [grad] = grads.disjoint_mut([Some(param)]);
+                accumulate(grad.expect("one gradient for one id"), &buffer);
+                Some(buffer)
+            }
+            Target::Node(node) => match &mut self.slots[node as usize] {
+                Some(sum) => {
+                    axpy(T::ONE, &buffer, sum);
+                    Some(buffer)
+                }
+                empty => {
+                    *empty = Some(buffer);
+                    None
+                }
+            },
+        }
+    }
+
+    fn target(&self, input: u32) -> Target {
+        if input == ABSENT {
+            return Target::Nowhere;
+        }
+        let inner = self.tape.inner.borrow();
+        let node = &inner.nodes[input as usize];
+        match node.value {
+            Value::Param(param) => Target::Param(param),
+            _ if node.needs_grad => Target::Node(input),
+            _ => Target::Nowhere,
+        }
+    }
+
+    /// Computes the values of the checkpoint that `id` lies in again, if they were given up.
+    fn recompute(&self, id: u32) {
+        let tape = self.tape;
+        let range = match tape.inner.borrow_mut().checkpoints.pop_if(|range| range.contains(&id)) {
+            Some(range) => range.start..id + 1,
+            None => return,
+        };
+        for id in range {
+            let (op, inputs, shape, saved_len) = {
+                let inner = tape.inner.borrow();
+                let node = &inner.nodes[id as usize];
+                let (Value::Released, Some(op)) = (&node.value, &node.op) else { continue };
+                let shapes = node.inputs.map(|input| inner.shape(input));
+                (op.clone(), node.inputs, node.shape, op.saved_len(shapes))
+            };
+            let (y, saved) = tape.run(&op, inputs, shape, saved_len);
+            let node = &mut tape.inner.borrow_mut().nodes[id as usize];
+            (node.value, node.saved) = (Value::Owned(y), saved);
+        }
+    }
+}
+
+impl<T: Real> Tape<'_, T> {
+    /// Takes the buffer of a value that nobody else will read.
+    fn steal(&self, id: u32) -> Buffer<T> {
+        let mut inner = self.inner.borrow_mut();
+        let root = inner.root(id) as usize;
+        match std::mem::replace(&mut inner.nodes[root].value, Value::Released) {
+            Value::Owned(buffer) => buffer,
+            _ => unreachable!("what a derivative computes is owned"),
+        }
+    }
+
+    fn copy(&self, id: u32) -> Buffer<T> {
+        let inner = self.inner.borrow();
+        let data = inner.data(self.params, id);
+        let mut copy = self.take(data.len());
+        copy.copy_from_slice(data);
+        copy
+    }
+}
+
+fn accumulate<T: Real>(grad: Grad<'_, T>, dy: &[T]) {
+    if grad.add { axpy(T::ONE, dy, grad.data) } else { grad.data.copy_from_slice(dy) }
+}

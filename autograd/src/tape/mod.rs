@@ -1,0 +1,377 @@
+//! The tape: a growing array of nodes, and the walk back along it.
+
+mod backward;
+mod higher;
+
+use std::cell::{Cell, Ref, RefCell};
+
+use weft_tensor::{Buffer, Real, Shape, View};
+
+use crate::ops::{AnyOp, MAX_INPUTS};
+use crate::params::{ParamId, Params};
+
+/// Stands for an input that an op does not have.
+pub(crate) const ABSENT: u32 = u32::MAX;
+
+/// Where the value of a node is.
+enum Value<T> {
+    /// In a buffer of the node's own.
+    Owned(Buffer<T>),
+    /// Among the parameters.
+    Param(ParamId),
+    /// In another node, under another shape.
+    Alias(u32),
+    /// Gone back to the pool.
+    Released,
+}
+
+/// One recorded operation.
+struct Node<T> {
+    /// The op as a value, so that it can run again; `None` for a leaf.
+    op: Option<AnyOp>,
+    inputs: [u32; MAX_INPUTS],
+    shape: Shape,
+    value: Value<T>,
+    /// What the op's forward keeps for its backward.
+    saved: Option<Buffer<T>>,
+    /// A gradient may be asked for: the node depends on a parameter or a variable.
+    needs_grad: bool,
+}
+
+/// The storage of a tape.
+struct Inner<T> {
+    nodes: Vec<Node<T>>,
+    /// The node of each parameter, once it is used.
+    param_nodes: Vec<u32>,
+    /// Ranges of nodes whose values were given up and are computed again when the walk back reaches them.
+    checkpoints: Vec<std::ops::Range<u32>>,
+    /// Gradients on their way back, by node.
+    slots: Vec<Option<Buffer<T>>>,
+}
+
+/// Memory that outlives a tape: buffers and node storage. One a thread; a steady-state step allocates nothing.
+pub struct Pool<T = f32> {
+    buffers: weft_tensor::Pool<T>,
+    spare: RefCell<Option<Inner<T>>>,
+}
+
+impl<T: Real> Default for Pool<T> {
+    fn default() -> Self {
+        Pool::new()
+    }
+}
+
+impl<T: Real> Pool<T> {
+    /// An empty pool.
+    pub fn new() -> Self {
+        Pool { buffers: weft_tensor::Pool::new(), spare: RefCell::new(None) }
+    }
+
+    /// Numbers in all buffers made so far: what activations and their gradients needed at most.
+    pub fn made(&self) -> usize {
+        self.buffers.made()
+    }
+}
+
+/// Records operations as they run; [`Var::backward`] walks it in reverse.
+///
+/// A tape borrows the parameters, so they cannot change while it is alive, and a [`Var`] cannot outlive it. The values
+/// on a tape are contiguous; they are released as the walk back passes them.
+pub struct Tape<'p, T: Real = f32> {
+    params: &'p Params<T>,
+    pool: &'p Pool<T>,
+    inner: RefCell<Inner<T>>,
+    recording: Cell<bool>,
+    /// The walk back has been done.
+    spent: Cell<bool>,
+}
+
+/// A value on a tape: a `Copy` handle with operators.
+pub struct Var<'t, T: Real = f32> {
+    pub(crate) tape: &'t Tape<'t, T>,
+    pub(crate) id: u32,
+}
+
+impl<T: Real> Clone for Var<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Real> Copy for Var<'_, T> {}
+
+impl<'p, T: Real> Tape<'p, T> {
+    /// A tape that records, to be walked back once.
+    pub fn new(params: &'p Params<T>, pool: &'p Pool<T>) -> Self {
+        let inner = pool.spare.take().unwrap_or_else(|| Inner {
+            nodes: Vec::new(),
+            param_nodes: Vec::new(),
+            checkpoints: Vec::new(),
+            slots: Vec::new(),
+        });
+        let tape = Tape {
+            params,
+            pool,
+            inner: RefCell::new(inner),
+            recording: Cell::new(true),
+            spent: Cell::new(false),
+        };
+        tape.inner.borrow_mut().param_nodes.resize(params.layout().ids().len(), ABSENT);
+        tape
+    }
+
+    /// A tape that computes and keeps nothing for a walk back.
+    pub fn inference(params: &'p Params<T>, pool: &'p Pool<T>) -> Self {
+        let tape = Tape::new(params, pool);
+        tape.recording.set(false);
+        tape
+    }
+
+    /// Will the walk back be possible?
+    pub fn is_recording(&self) -> bool {
+        self.recording.get()
+    }
+
+    /// The parameters that this tape reads.
+    pub fn params(&self) -> &'p Params<T> {
+        self.params
+    }
+
+    /// A parameter. The same handle however often it is asked for.
+    pub fn param(&self, id: ParamId) -> Var<'_, T> {
+        let known = self.inner.borrow().param_nodes[id.0 as usize];
+        if known != ABSENT {
+            return self.var(known);
+        }
+        let var = self.push(Node {
+            op: None,
+            inputs: [ABSENT; MAX_INPUTS],
+            shape: self.params.layout().shape(id),
+            value: Value::Param(id),
+            saved: None,
+            needs_grad: true,
+        });
+        self.inner.borrow_mut().param_nodes[id.0 as usize] = var.id;
+        var
+    }
+
+    /// A value that nothing is differentiated by, copied from a view of any layout.
+    pub fn constant(&self, view: View<'_, T>) -> Var<'_, T> {
+        self.leaf(view, false)
+    }
+
+    /// A value to differentiate by with [`Var::grad`], copied from a view of any layout.
+    pub fn variable(&self, view: View<'_, T>) -> Var<'_, T> {
+        self.leaf(view, true)
+    }
+
+    /// The same number everywhere; nothing is differentiated by it.
+    pub fn full(&self, shape: impl Into<Shape>, value: T) -> Var<'_, T> {
+        let shape = shape.into();
+        let mut buffer = self.take(shape.elements());
+        buffer.fill(value);
+        self.push_leaf(shape, buffer, false)
+    }
+
+    fn leaf(&self, view: View<'_, T>, needs_grad: bool) -> Var<'_, T> {
+        let mut buffer = self.take(view.shape.elements());
+        weft_tensor::strided::copy_into(view, &mut buffer);
+        self.push_leaf(view.shape, buffer, needs_grad)
+    }
+
+    fn push_leaf(&self, shape: Shape, buffer: Buffer<T>, needs_grad: bool) -> Var<'_, T> {
+        let value = Value::Owned(buffer);
+        self.push(Node { op: None, inputs: [ABSENT; MAX_INPUTS], shape, value, saved: None, needs_grad })
+    }
+
+    /// Runs `op` and records it.
+    #[track_caller]
+    pub(crate) fn apply(&self, op: impl Into<AnyOp>, inputs: &[Option<Var<'_, T>>]) -> Var<'_, T> {
+        let op = op.into();
+        let mut ids = [ABSENT; MAX_INPUTS];
+        for (id, input) in ids.iter_mut().zip(inputs) {
+            if let Some(input) = input {
+                assert!(std::ptr::addr_eq(self, input.tape), "{}: an input lies on another tape", op.name());
+                *id = input.id;
+            }
+        }
+        let (shape, saved_len, needs_grad) = {
+            let inner = self.inner.borrow();
+            let shapes = ids.map(|id| inner.shape(id));
+            let shape = op.shape(shapes).unwrap_or_else(|error| panic!("{error}"));
+            let needs_grad = ids.iter().any(|&id| id != ABSENT && inner.nodes[id as usize].needs_grad);
+            (shape, op.saved_len(shapes), needs_grad && self.recording.get())
+        };
+        if op.is_reshape() {
+            let value = Value::Alias(ids[0]);
+            return self.push(Node { op: Some(op), inputs: ids, shape, value, saved: None, needs_grad });
+        }
+        let (y, saved) = self.run(&op, ids, shape, saved_len);
+        let saved = if needs_grad { saved } else { saved.and_then(|saved| self.give(saved)) };
+        self.push(Node { op: Some(op), inputs: ids, shape, value: Value::Owned(y), saved, needs_grad })
+    }
+
+    /// The forward of `op`: its value, and what it saves.
+    fn run(
+        &self,
+        op: &AnyOp,
+        ids: [u32; MAX_INPUTS],
+        shape: Shape,
+        saved_len: usize,
+    ) -> (Buffer<T>, Option<Buffer<T>>) {
+        let mut y = self.take(shape.elements());
+        let mut saved = (saved_len > 0).then(|| self.take(saved_len));
+        let inner = self.inner.borrow();
+        let views = ids.map(|id| inner.view(self.params, id));
+        op.forward(views, &mut y, saved.as_deref_mut().unwrap_or_default());
+        (y, saved)
+    }
+
+    /// Runs `f` and gives up the values of all it recorded but its result.
+    ///
+    /// They are computed again when the walk back comes to them: memory for one more forward pass (Chen et al. 2016,
+    /// arXiv:1604.06174). Only the result of `f` may be used afterwards. Without recording, this frees memory early.
+    pub fn checkpoint<'t>(&'t self, f: impl FnOnce() -> Var<'t, T>) -> Var<'t, T> {
+        let start = self.inner.borrow().nodes.len() as u32;
+        let y = f();
+        if y.id >= start {
+            let mut inner = self.inner.borrow_mut();
+            let kept = inner.root(y.id);
+            for id in (start..inner.nodes.len() as u32).filter(|&id| id != kept && id != y.id) {
+                if inner.nodes[id as usize].op.is_some() {
+                    inner.release(id, self.pool);
+                }
+            }
+            if self.recording.get() {
+                let end = inner.nodes.len() as u32;
+                inner.checkpoints.push(start..end);
+            }
+        }
+        y
+    }
+
+    fn push(&self, node: Node<T>) -> Var<'_, T> {
+        let mut inner = self.inner.borrow_mut();
+        inner.nodes.push(node);
+        self.var(inner.nodes.len() as u32 - 1)
+    }
+
+    fn var(&self, id: u32) -> Var<'_, T> {
+        Var { tape: self, id }
+    }
+
+    pub(crate) fn take(&self, len: usize) -> Buffer<T> {
+        self.pool.buffers.take(len)
+    }
+
+    /// Gives a buffer back; `None`, so that an `Option` can be emptied in passing.
+    fn give(&self, buffer: Buffer<T>) -> Option<Buffer<T>> {
+        self.pool.buffers.give(buffer);
+        None
+    }
+}
+
+impl<T: Real> Drop for Tape<'_, T> {
+    /// Gives every buffer and the node storage back to the pool.
+    fn drop(&mut self) {
+        let inner = self.inner.get_mut();
+        for id in 0..inner.nodes.len() as u32 {
+            inner.release(id, self.pool);
+        }
+        let mut inner = std::mem::replace(inner, Inner {
+            nodes: Vec::new(),
+            param_nodes: Vec::new(),
+            checkpoints: Vec::new(),
+            slots: Vec::new(),
+        });
+        inner.nodes.clear();
+        inner.param_nodes.clear();
+        inner.checkpoints.clear();
+        inner.slots.clear();
+        self.pool.spare.replace(Some(inner));
+    }
+}
+
+impl<T: Real> Inner<T> {
+    fn shape(&self, id: u32) -> Shape {
+        if id == ABSENT { Shape::new(&[0]) } else { self.nodes[id as usize].shape }
+    }
+
+    /// The node that holds the value of `id`.
+    fn root(&self, id: u32) -> u32 {
+        match self.nodes[id as usize].value {
+            Value::Alias(source) => self.root(source),
+            _ => id,
+        }
+    }
+
+    fn data<'a>(&'a self, params: &'a Params<T>, id: u32) -> &'a [T] {
+        let root = &self.nodes[self.root(id) as usize];
+        match &root.value {
+            Value::Owned(buffer) => buffer,
+            Value::Param(id) => params.get(*id),
+            Value::Alias(_) => unreachable!("a root is no alias"),
+            Value::Released => panic!(
+                "the value of this `{}` has been released: read it before the walk back, or outside of its checkpoint",
+                root.op.as_ref().map_or("leaf", |op| op.name())
+            ),
+        }
+    }
+
+    fn view<'a>(&'a self, params: &'a Params<T>, id: u32) -> View<'a, T> {
+        if id == ABSENT {
+            return View::new(&[], Shape::new(&[0]));
+        }
+        View::new(self.data(params, id), self.shape(id))
+    }
+
+    fn release(&mut self, id: u32, pool: &Pool<T>) {
+        let node = &mut self.nodes[id as usize];
+        if let Some(saved) = node.saved.take() {
+            pool.buffers.give(saved);
+        }
+        if matches!(node.value, Value::Owned(_))
+            && let Value::Owned(buffer) = std::mem::replace(&mut node.value, Value::Released)
+        {
+            pool.buffers.give(buffer);
+        }
+    }
+}
+
+impl<'t, T: Real> Var<'t, T> {
+    /// The tape that this value lies on.
+    pub fn tape(self) -> &'t Tape<'t, T> {
+        self.tape
+    }
+
+    /// The shape.
+    pub fn shape(self) -> Shape {
+        self.tape.inner.borrow().shape(self.id)
+    }
+
+    /// The values, row by row, borrowed: nothing can be recorded while the borrow lasts.
+    ///
+    /// # Panics
+    /// If the walk back or a checkpoint has released them.
+    #[track_caller]
+    pub fn values(self) -> Ref<'t, [T]> {
+        Ref::map(self.tape.inner.borrow(), |inner| inner.data(self.tape.params, self.id))
+    }
+
+    /// The values, row by row, copied.
+    #[track_caller]
+    pub fn to_vec(self) -> Vec<T> {
+        self.values().to_vec()
+    }
+
+    /// The value of a single element.
+    ///
+    /// # Panics
+    /// If there is not exactly one.
+    #[track_caller]
+    pub fn item(self) -> T {
+        let values = self.values();
+        assert_eq!(values.len(), 1, "item: shape {} has not exactly one element", self.shape());
+        values[0]
+    }
+}
