@@ -1,6 +1,7 @@
 //! Kernels: slices and sizes in, numbers out. One file per family, written once over [`Simd`](crate::simd::Simd).
 
 pub mod elementwise;
+pub mod gemm;
 
 /// Where a kernel puts a gradient: `beta` tells whether it overwrites (first write, beta = 0) or adds (beta = 1).
 ///
