@@ -10,6 +10,9 @@ pub mod softmax;
 mod split;
 
 use crate::simd::Simd;
+pub mod attention;
+pub mod elementwise;
+pub mod gemm;
 
 /// Where a kernel puts a gradient: `beta` tells whether it overwrites (first write, beta = 0) or adds (beta = 1).
 ///

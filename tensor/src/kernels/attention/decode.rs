@@ -1,0 +1,102 @@
+//! Attention of new rows over a cache of old keys and values.
+
+use super::forward::{KEY_BLOCK, Keys, Output, QUERY_TILE, Queries, attend_tile};
+use super::pack::Rows;
+use super::shared::Shared;
+use super::{Attention, WORTH_SPLITTING, for_each};
+use crate::Real;
+use crate::simd::LANES;
+
+/// Appends the keys and values of `a.seq_len` new rows to the caches and attends from the new rows to all rows so far.
+///
+/// Shapes: `qkv` (B, T, (H + 2·Hkv)·D) holds the new rows only, `y` (B, T, H·D) their results. `past` rows of each
+/// sequence are in the caches already, and there is room for `capacity` in all. A cache has [`Attention::cache_len`]
+/// elements: for each sequence and key/value head, keys lie in strips of 16 rows, transposed, (S/16, D, 16), padded to
+/// the size of the values, which lie in rows, (S, D), S and D rounded up to 16. So one query streams through the keys
+/// with whole vectors of scores, through the values with whole vectors of outputs. What lies behind the rows of a
+/// cache may be anything but is never read as a value.
+///
+/// `y` is the same to the bit as the last rows of [`attention`](super::attention) over all rows at once, however they
+/// are divided into calls.
+///
+/// # Panics
+/// If a slice has the wrong length, or if the new rows do not fit into the capacity.
+#[track_caller]
+pub fn attention_decode<T: Real>(
+    a: Attention,
+    past: usize,
+    capacity: usize,
+    qkv: &[T],
+    k_cache: &mut [T],
+    v_cache: &mut [T],
+    y: &mut [T],
+) {
+    a.check();
+    let (t, d, group, width) = (a.seq_len, a.head_size, a.group(), a.width());
+    assert!(past + t <= capacity, "attention_decode: {past} + {t} rows in a cache for {capacity}");
+    assert_eq!(qkv.len(), a.qkv_len(), "attention_decode: length of qkv for {a:?}");
+    assert_eq!(y.len(), a.y_len(), "attention_decode: length of y for {a:?}");
+    assert_eq!(k_cache.len(), a.cache_len(capacity), "attention_decode: length of the key cache for {a:?}");
+    assert_eq!(v_cache.len(), a.cache_len(capacity), "attention_decode: length of the value cache for {a:?}");
+    if qkv.is_empty() {
+        return;
+    }
+    let one_head = capacity.next_multiple_of(LANES) * width;
+    append(a, past, one_head, qkv, k_cache, v_cache);
+
+    let y = Shared::new(y);
+    let n_tile = (t * group).div_ceil(QUERY_TILE);
+    let split = a.flops(past) >= WORTH_SPLITTING;
+    for_each(a.batch * a.n_kv_head * n_tile, split, |task| {
+        let (head, tile) = (task / n_tile, task % n_tile);
+        let (b, kv) = (head / a.n_kv_head, head % a.n_kv_head);
+        let first = tile * QUERY_TILE;
+        let rows = &qkv[b * t * a.qkv_width()..][..t * a.qkv_width()];
+        let queries = Queries {
+            rows: Rows { src: &rows[kv * group * d..], stride: a.qkv_width(), group, d },
+            first,
+            n: QUERY_TILE.min(t * group - first),
+            past,
+            scale: T::from_f64(a.scale),
+        };
+        let keys = Keys {
+            strips: &k_cache[head * one_head..][..one_head],
+            values: &v_cache[head * one_head..][..one_head],
+        };
+        let output = Output {
+            y,
+            y_start: b * t * a.y_width() + kv * group * d,
+            y_stride: a.y_width(),
+            lse: None,
+            lse_start: 0,
+            seq_len: t,
+        };
+        attend_tile::<T, KEY_BLOCK>(queries, keys, output);
+    });
+}
+
+/// Writes the new rows' keys into their lanes of the strips and their values behind the rows that are there.
+fn append<T: Real>(
+    a: Attention,
+    past: usize,
+    one_head: usize,
+    qkv: &[T],
+    k_cache: &mut [T],
+    v_cache: &mut [T],
+) {
+    let (d, width) = (a.head_size, a.width());
+    for (row, fused) in qkv.chunks_exact(a.qkv_width()).enumerate() {
+        let (b, s) = (row / a.seq_len, past + row % a.seq_len);
+        let (k, v) = fused[a.n_head * d..].split_at(a.n_kv_head * d);
+        for (kv, (k, v)) in k.chunks_exact(d).zip(v.chunks_exact(d)).enumerate() {
+            let start = (b * a.n_kv_head + kv) * one_head;
+            let strip = &mut k_cache[start + s / LANES * LANES * d..][..LANES * d];
+            for (line, k) in strip.chunks_exact_mut(LANES).zip(k) {
+                line[s % LANES] = *k;
+            }
+            let values = &mut v_cache[start + s * width..][..width];
+            values[..d].copy_from_slice(v);
+            values[d..].fill(T::ZERO);
+        }
+    }
+}

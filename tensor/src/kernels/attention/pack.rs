@@ -1,0 +1,62 @@
+//! Copies of one head's rows in the layouts that the products read.
+//!
+//! *Rows*: n × width, width = D rounded up to 16, zeros behind D. *Strips*: 16 rows transposed, so that line
+//! (strip · D + d) holds element d of 16 rows.
+
+use super::tile::Line;
+use crate::simd::{LANES, Simd};
+
+/// `n` rows of `d` elements in `src`, the fused rows `stride` apart, `group` heads side by side in each of them.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a, T> {
+    pub(super) src: &'a [T],
+    pub(super) stride: usize,
+    pub(super) group: usize,
+    pub(super) d: usize,
+}
+
+impl<'a, T> Rows<'a, T> {
+    /// Row r: head r mod group of fused row r / group.
+    #[inline(always)]
+    pub(super) fn row(&self, r: usize) -> &'a [T] {
+        &self.src[r / self.group * self.stride + r % self.group * self.d..][..self.d]
+    }
+}
+
+/// factor · rows `first..first + n` into `dst` as rows.
+#[inline(always)]
+pub(super) fn pack_rows<S: Simd>(
+    simd: S,
+    rows: Rows<'_, S::T>,
+    first: usize,
+    n: usize,
+    factor: S::T,
+    dst: &mut [S::T],
+) {
+    let width = rows.d.next_multiple_of(LANES);
+    let factor = simd.splat(factor);
+    for (r, dst) in dst.chunks_exact_mut(width).take(n).enumerate() {
+        for (src, dst) in rows.row(first + r).chunks(LANES).zip(dst.chunks_exact_mut(LANES)) {
+            simd.store(dst, simd.mul(factor, simd.load_up_to(src)));
+        }
+    }
+}
+
+/// Rows `0..n` into `lines` as strips, zeros behind the last row.
+#[inline(always)]
+pub(super) fn pack_strips<S: Simd>(_simd: S, rows: Rows<'_, S::T>, n: usize, lines: &mut [Line<S::T>]) {
+    for (strip, lines) in lines.chunks_exact_mut(rows.d).take(n.div_ceil(LANES)).enumerate() {
+        for lane in 0..LANES {
+            let r = strip * LANES + lane;
+            if r < n {
+                for (line, x) in lines.iter_mut().zip(rows.row(r)) {
+                    line[lane] = *x;
+                }
+            } else {
+                for line in lines.iter_mut() {
+                    line[lane] = <S::T as crate::Real>::ZERO;
+                }
+            }
+        }
+    }
+}
