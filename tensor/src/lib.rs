@@ -7,6 +7,7 @@ pub mod random;
 mod real;
 pub mod shape;
 pub mod simd;
+pub mod strided;
 pub mod view;
 
 pub use buffer::{Buffer, Pool};
