@@ -171,7 +171,7 @@ pub(super) fn lanes<S: Simd>(simd: S, x: &[S::T], stride: usize, len: usize) -> 
 
 /// Writes or adds the first lanes.
 #[inline(always)]
-pub(super) fn put<S: Simd>(simd: S, y: &mut [S::T], v: S::V, add: bool) {
+pub(crate) fn put<S: Simd>(simd: S, y: &mut [S::T], v: S::V, add: bool) {
     let v = if add { simd.add(simd.load_up_to(y), v) } else { v };
     simd.store_up_to(y, v);
 }

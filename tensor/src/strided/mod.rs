@@ -17,6 +17,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+pub(crate) use elementwise::put;
 pub use elementwise::{Binary, binary, broadcast_shape, copy, copy_into, select};
 pub use index::{
     check_ids, concat, concat_shape, gather, gather_backward, gather_shape, index_select,
@@ -27,13 +28,13 @@ pub use reduce::{argmax, max, mean, reduced_shape, sum, sum_to, variance};
 
 /// Outputs from which on an operation is split over threads: below, waking a worker costs more than it saves.
 const SPLIT_FROM: usize = 1 << 18;
-/// Elements that a piece of work reads.
+/// Elements that a piece of work reads; dropout needs a multiple of 64.
 const PIECE: usize = 1 << 16;
 
 /// Calls `f` with ranges of output elements and the memory for them, in parallel if there is enough to do.
 ///
 /// `cost` is the number of elements read for one of output. The ranges follow from the sizes alone.
-fn split<T: Send>(out: &mut [T], cost: usize, f: impl Fn(Range<usize>, &mut [T]) + Sync) {
+pub(crate) fn split<T: Send>(out: &mut [T], cost: usize, f: impl Fn(Range<usize>, &mut [T]) + Sync) {
     if out.len().saturating_mul(cost) < SPLIT_FROM {
         return f(0..out.len(), out);
     }
