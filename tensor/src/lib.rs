@@ -4,9 +4,11 @@ pub mod buffer;
 pub mod kernels;
 pub mod math;
 pub mod peak;
+pub mod random;
 mod real;
 pub mod shape;
 pub mod simd;
+pub mod strided;
 pub mod view;
 
 pub use buffer::{Buffer, Pool};
