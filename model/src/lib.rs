@@ -1,2 +1,7 @@
 //! The transformer and what trains it.
 #![forbid(unsafe_code)]
+
+pub mod error;
+pub mod text;
+
+pub use error::Error;
