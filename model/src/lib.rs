@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod ngram;
 pub mod text;
 
 pub use error::Error;

@@ -34,7 +34,7 @@ pub struct Batch {
     /// The windows of the rows, kept for their capacity.
     rows: Vec<Window>,
     /// Buffers of other sizes, for when they come up again.
-    spare: Vec<(Arc<[u32]>, Arc<[u32]>)>,
+    spare: Vec<[Arc<[u32]>; 2]>,
 }
 
 impl Batch {
@@ -79,12 +79,12 @@ impl Batch {
         let unique =
             |a: &mut Arc<[u32]>, b: &mut Arc<[u32]>| Arc::get_mut(a).is_some() && Arc::get_mut(b).is_some();
         if self.inputs.len() != len {
-            let found = self.spare.iter().position(|(inputs, _)| inputs.len() == len);
-            let (inputs, targets) = found.map(|i| self.spare.swap_remove(i)).unwrap_or_default();
+            let found = self.spare.iter().position(|[inputs, _]| inputs.len() == len);
+            let [inputs, targets] = found.map(|i| self.spare.swap_remove(i)).unwrap_or_default();
             let inputs = std::mem::replace(&mut self.inputs, inputs);
             let targets = std::mem::replace(&mut self.targets, targets);
             if !inputs.is_empty() {
-                self.spare.push((inputs, targets));
+                self.spare.push([inputs, targets]);
             }
         }
         if self.inputs.len() != len || !unique(&mut self.inputs, &mut self.targets) {
