@@ -1,2 +1,8 @@
 //! The transformer and what trains it.
 #![forbid(unsafe_code)]
+
+pub mod error;
+pub mod ngram;
+pub mod text;
+
+pub use error::Error;

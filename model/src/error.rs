@@ -1,0 +1,229 @@
+//! Everything that can be wrong with what comes from outside: files, prompts, settings.
+
+use std::fmt;
+use std::io;
+
+/// What went wrong, one variant per way to be wrong.
+///
+/// Messages are one to three lines in lower case that say what, where and what would be accepted; characters that
+/// a terminal would act on are escaped. Where the operating system refused something, its reason is the
+/// [`source`](std::error::Error::source).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // ---- text: reading ----
+    /// The file could not be opened or read.
+    #[error("cannot read {}", Shown(.name))]
+    Read {
+        /// The file, as given.
+        name: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A directory, pipe, socket or device: found before anything is read from it.
+    #[error("{} is a {kind}, not a file{}", Shown(.name), not_a_file_advice(.kind))]
+    NotAFile {
+        /// The path, as given.
+        name: String,
+        /// What it is: "directory", "pipe", "device" …
+        kind: &'static str,
+    },
+    /// Larger than [`MAX_BYTES`](crate::text::MAX_BYTES).
+    #[error("{} has {bytes} bytes, more than the {limit} that are read into memory\ncut it into a smaller file", Shown(.name))]
+    TooLarge {
+        /// The file, as given.
+        name: String,
+        /// Its size as far as known.
+        bytes: u64,
+        /// The most that is accepted.
+        limit: u64,
+    },
+    /// Not a single byte, or nothing but white space.
+    #[error("{} holds no text: {}", Shown(.name), if *.bytes == 0 { "it is empty" } else { "only white space" })]
+    NoText {
+        /// The file, as given.
+        name: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Another Unicode encoding, told by its byte order mark or by where its zero bytes are.
+    #[error("{} is {encoding}, not UTF-8\nconvert it first: iconv -f {} -t UTF-8", Shown(.name), iconv_name(.encoding))]
+    OtherEncoding {
+        /// The file, as given.
+        name: String,
+        /// Such as "UTF-16 (little-endian)".
+        encoding: &'static str,
+    },
+    /// A zero byte: almost certainly no text.
+    #[error(
+        "{} has a NUL byte at offset {offset} (line {line}): it looks binary, not text\n\
+         to go on with U+FFFD in place of each, pass --lossy",
+        Shown(.name)
+    )]
+    Nul {
+        /// The file, as given.
+        name: String,
+        /// Bytes before the first one.
+        offset: u64,
+        /// Its line, counted from 1.
+        line: u64,
+    },
+    /// Bytes that are not UTF-8.
+    #[error(
+        "{} is not UTF-8: invalid byte 0x{byte:02x} at offset {offset} (line {line})\n\
+         convert it with iconv, or pass --lossy to read U+FFFD in place of what is invalid",
+        Shown(.name)
+    )]
+    NotUtf8 {
+        /// The file, as given.
+        name: String,
+        /// Bytes before the first invalid one.
+        offset: u64,
+        /// The first invalid byte.
+        byte: u8,
+        /// Its line, counted from 1.
+        line: u64,
+    },
+
+    // ---- text: splits and vocabulary ----
+    /// Running text with nothing to predict.
+    #[error(
+        "{} has {chars} character as running text, and at least 2 are needed: one to read and one to predict\n\
+         --format lines accepts it",
+        Shown(.name)
+    )]
+    TextTooShort {
+        /// The file, as given.
+        name: String,
+        /// Characters found.
+        chars: usize,
+    },
+    /// Fractions that do not describe a split.
+    #[error(
+        "split {train}/{val}/{test}: train must be above 0, the others at least 0, and the sum 1 (such as 0.8/0.1/0.1)"
+    )]
+    SplitFractions {
+        /// Fraction for training.
+        train: f64,
+        /// Fraction for validation.
+        val: f64,
+        /// Fraction for the final test.
+        test: f64,
+    },
+    /// A character that the vocabulary lacks.
+    #[error(
+        "character '{}' (U+{:04X}) at position {position} is not in the vocabulary of {vocab_size}{}",
+        .ch.escape_debug(), u32::from(*.ch), near_advice(.near)
+    )]
+    UnknownChar {
+        /// The character.
+        ch: char,
+        /// Where it stands, in characters, counted from 1.
+        position: usize,
+        /// Tokens in the vocabulary.
+        vocab_size: usize,
+        /// The same letter in the other case, where the vocabulary has that.
+        near: Option<char>,
+    },
+    /// A token id that the vocabulary lacks.
+    #[error("token id {id} at position {position} is out of range: vocab_size is {vocab_size}")]
+    TokenOutOfRange {
+        /// The id.
+        id: u32,
+        /// Where it stands, counted from 0.
+        position: usize,
+        /// Tokens in the vocabulary.
+        vocab_size: usize,
+    },
+    /// A stored vocabulary that is not one.
+    #[error("vocabulary: entry {index} {problem}")]
+    BadVocab {
+        /// The offending entry, counted from 0.
+        index: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A vocabulary of lines (with a boundary token) for running text, or the reverse.
+    #[error(
+        "the vocabulary was made for {} and the data is read as {}: pass --format {0}",
+        vocab_format(*.vocab_has_boundary), vocab_format(!*.vocab_has_boundary)
+    )]
+    FormatMismatch {
+        /// Whether the vocabulary has the boundary token of [`Format::Lines`](crate::text::Format::Lines).
+        vocab_has_boundary: bool,
+    },
+}
+
+/// A name from outside between backticks, with everything escaped that a terminal would act on.
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`")?;
+        self.0.chars().try_for_each(|c| escape(c, f))?;
+        f.write_str("`")
+    }
+}
+
+/// Writes `c` as it is if it prints on its own, else as Rust would write it in a string.
+pub(crate) fn escape(c: char, f: &mut impl fmt::Write) -> fmt::Result {
+    match c {
+        '\'' | '"' | '\\' => f.write_char(c),
+        _ => write!(f, "{}", c.escape_debug()),
+    }
+}
+
+fn not_a_file_advice(kind: &str) -> &'static str {
+    match kind {
+        "directory" => "\nname a text file in it",
+        "pipe" => "\nwrite what it sends to a file and name that",
+        _ => "",
+    }
+}
+
+fn iconv_name(encoding: &str) -> &str {
+    encoding.split(' ').next().unwrap_or(encoding)
+}
+
+fn near_advice(near: &Option<char>) -> String {
+    near.map(|c| format!("; '{}' is", c.escape_debug())).unwrap_or_default()
+}
+
+fn vocab_format(has_boundary: bool) -> &'static str {
+    if has_boundary { "lines" } else { "text" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn control_characters_in_names_are_escaped() {
+        let error = Error::NoText { name: "a\u{1b}[2J\n\u{202e}b".into(), bytes: 0 };
+        assert_eq!(error.to_string(), "`a\\u{1b}[2J\\n\\u{202e}b` holds no text: it is empty");
+    }
+
+    #[test]
+    fn the_operating_systems_reason_is_the_source() {
+        let error = Error::Read { name: "x".into(), source: io::ErrorKind::NotFound.into() };
+        assert_eq!(error.to_string(), "cannot read `x`");
+        assert!(error.source().is_some(), "no source");
+    }
+
+    #[test]
+    fn messages_say_what_where_and_what_to_do() {
+        let unknown = Error::UnknownChar { ch: 'E', position: 1, vocab_size: 27, near: Some('e') };
+        assert_eq!(
+            unknown.to_string(),
+            "character 'E' (U+0045) at position 1 is not in the vocabulary of 27; 'e' is"
+        );
+        let nul = Error::UnknownChar { ch: '\0', position: 3, vocab_size: 27, near: None };
+        assert!(nul.to_string().starts_with("character '\\0' (U+0000) at position 3"), "{nul}");
+        let mismatch = Error::FormatMismatch { vocab_has_boundary: true };
+        assert_eq!(
+            mismatch.to_string(),
+            "the vocabulary was made for lines and the data is read as text: pass --format lines"
+        );
+    }
+}
