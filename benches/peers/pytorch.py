@@ -1,0 +1,280 @@
+"""PyTorch as a peer: how long the same training step takes there, on the same machine.
+
+    pytorch.py time --shape names --mode eager --seconds 5
+    pytorch.py compare --shape names --shape shakes --mode eager --rounds 5
+
+`time` prints one JSON line. `compare` runs PyTorch and weft in turn, a few seconds each for several rounds, so that
+whatever else the machine does falls on both, and prints one table. The model is GPT-2's as people write it in
+PyTorch: layer norm, learned positions, one fused query/key/value projection, `scaled_dot_product_attention`, GELU
+(tanh), biases, tied head, no dropout. A step is zero_grad, forward, cross-entropy, backward, clipping to norm 1,
+AdamW. README.md beside this file says how to install PyTorch and what the modes are.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WEFT = "cargo run --release -q -p weft-benches --bin step --"
+BATCHES = 8  # different ones in turn, so that no step repeats the last
+WARMUP_STEPS = 3
+WARMUP_SECONDS = 0.5
+MIN_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Shape:
+    n_layer: int
+    n_head: int
+    n_embd: int
+    block_size: int
+    batch_size: int
+    vocab_size: int
+
+
+SHAPES = {
+    "names": Shape(4, 4, 64, 16, 32, 27),
+    "shakes": Shape(4, 4, 128, 64, 12, 65),
+    "baby": Shape(6, 6, 384, 256, 16, 65),
+    "gpt2": Shape(12, 12, 768, 64, 4, 50257),
+}
+
+# mode -> (torch.compile's keyword arguments or None, AdamW's keyword arguments)
+MODES = {
+    "eager": (None, {}),
+    "foreach": (None, {"foreach": True}),
+    "fused": (None, {"fused": True}),
+    "compile": ({}, {"fused": True}),
+    "compile-cpp": ({"options": {"cpp_wrapper": True}}, {"fused": True}),
+}
+
+
+def build(shape):
+    """The model; its call takes (B, T) tokens and targets and returns the loss."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    n_embd, n_head = shape.n_embd, shape.n_head
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ln_1 = nn.LayerNorm(n_embd)
+            self.c_attn = nn.Linear(n_embd, 3 * n_embd)
+            self.attn_proj = nn.Linear(n_embd, n_embd)
+            self.ln_2 = nn.LayerNorm(n_embd)
+            self.c_fc = nn.Linear(n_embd, 4 * n_embd)
+            self.mlp_proj = nn.Linear(4 * n_embd, n_embd)
+
+        def forward(self, x):
+            batch, seq_len, _ = x.shape
+            qkv = self.c_attn(self.ln_1(x)).split(n_embd, dim=2)
+            q, k, v = (y.view(batch, seq_len, n_head, -1).transpose(1, 2) for y in qkv)  # (B, H, T, D)
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.attn_proj(y.transpose(1, 2).reshape(batch, seq_len, n_embd))
+            return x + self.mlp_proj(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
+
+    class Gpt(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wte = nn.Embedding(shape.vocab_size, n_embd)
+            self.wpe = nn.Embedding(shape.block_size, n_embd)
+            self.h = nn.ModuleList(Block() for _ in range(shape.n_layer))
+            self.ln_f = nn.LayerNorm(n_embd)
+            self.lm_head = nn.Linear(n_embd, shape.vocab_size, bias=False)
+            self.lm_head.weight = self.wte.weight
+            for name, p in self.named_parameters():
+                if p.dim() >= 2:
+                    nn.init.normal_(p, std=0.02)
+                elif name.endswith("bias"):
+                    nn.init.zeros_(p)
+            self.register_buffer("positions", torch.arange(shape.block_size), persistent=False)
+
+        def forward(self, tokens, targets):
+            x = self.wte(tokens) + self.wpe(self.positions[: tokens.shape[1]])
+            for block in self.h:
+                x = block(x)
+            logits = self.lm_head(self.ln_f(x))
+            return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
+
+    return Gpt()
+
+
+def trainer(shape, mode, dtype):
+    """A function that takes one training step and returns its loss, and the number of parameters."""
+    import torch
+
+    compile_args, adamw_args = MODES[mode]
+    torch.manual_seed(1)
+    model = build(shape)
+    params = list(model.parameters())
+    groups = [
+        {"params": [p for p in params if p.dim() >= 2], "weight_decay": 0.1},
+        {"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, **adamw_args)
+    loss_of = model if compile_args is None else torch.compile(model, **compile_args)
+    data = torch.randint(shape.vocab_size, (BATCHES, shape.batch_size, shape.block_size + 1))
+    tokens, targets = data[:, :, :-1].contiguous(), data[:, :, 1:].contiguous()
+    taken = 0
+
+    def step():
+        nonlocal taken
+        batch = taken % BATCHES
+        taken += 1
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16"):
+            loss = loss_of(tokens[batch], targets[batch])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(params, 1.0)
+        optimizer.step()
+        return loss.item()
+
+    return step, sum(p.numel() for p in params)
+
+
+def measure(step, seconds):
+    """The durations in seconds of the steps taken within `seconds`, after a warm-up."""
+    started = time.perf_counter()
+    warm = 0
+    while warm < WARMUP_STEPS or (time.perf_counter() - started < WARMUP_SECONDS and warm < 1000):
+        first = step()
+        warm += 1
+    durations = []
+    started = time.perf_counter()
+    while len(durations) < MIN_STEPS or time.perf_counter() - started < seconds:
+        begin = time.perf_counter()
+        last = step()
+        durations.append(time.perf_counter() - begin)
+    if not (first == first and last == last and last < 1e3):  # a step that does not train would not be worth its time
+        raise SystemExit(f"pytorch.py: the loss went from {first} to {last}")
+    return durations
+
+
+def time_one(shape, mode, dtype, threads, seconds):
+    """Times one mode and returns the JSON object; `best` tries every mode for a second, then times the fastest."""
+    import torch
+
+    torch.set_num_threads(threads)
+    picked = mode
+    if mode == "best":
+        tried = {}
+        for candidate in MODES:
+            try:
+                step, _ = trainer(SHAPES[shape], candidate, dtype)
+                tried[candidate] = statistics.median(measure(step, 1.0))
+            except Exception as error:  # no C++ compiler, say: the other modes still count
+                print(f"{shape} {candidate}: left out: {str(error).splitlines()[0]}", file=sys.stderr)
+                continue
+            print(f"{shape} {candidate}: {tried[candidate] * 1e3:.3f} ms", file=sys.stderr)
+        picked = min(tried, key=tried.get)
+    step, n_params = trainer(SHAPES[shape], picked, dtype)
+    durations = measure(step, seconds)
+    return {
+        "shape": shape,
+        "mode": picked,
+        "dtype": dtype,
+        "threads": threads,
+        "params": n_params,
+        "median_ms": round(statistics.median(durations) * 1e3, 4),
+        "min_ms": round(min(durations) * 1e3, 4),
+        "steps": len(durations),
+        "torch": torch.__version__,
+    }
+
+
+def run(command, threads):
+    """Runs a command in the repository and returns the JSON object on the last line of its output."""
+    env = os.environ | {"RAYON_NUM_THREADS": str(threads)}
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    except OSError as error:
+        raise SystemExit(f"pytorch.py: cannot run {shlex.join(command)}: {error}")
+    lines = done.stdout.splitlines()
+    try:
+        if done.returncode == 0:
+            return json.loads(lines[-1]), done.stderr
+    except (IndexError, ValueError):
+        pass
+    raise SystemExit(
+        f"pytorch.py: {shlex.join(command)} failed (exit code {done.returncode}) or printed no JSON line\n{done.stderr[-2000:]}"
+    )
+
+
+def compare(shapes, mode, dtype, threads, rounds, seconds, weft):
+    """Prints a table of both sides' milliseconds per step and the median over the rounds of their ratio."""
+    this = [sys.executable, str(Path(__file__).resolve()), "time", "--dtype", dtype, "--threads", str(threads)]
+    weft = shlex.split(weft)
+    modes = {}
+    for shape in shapes:
+        modes[shape] = mode
+        if mode == "best":  # choose once, not in every round
+            found, log = run([*this, "--shape", shape, "--mode", "best", "--seconds", "0"], threads)
+            print(log, end="", file=sys.stderr)
+            modes[shape] = found["mode"]
+        run([*weft, "--shape", shape, "--seconds", "0.1"], threads)  # builds it, so that no round waits for the compiler
+
+    results = {shape: [] for shape in shapes}
+    for index in range(rounds):
+        for shape in shapes:
+            commands = {
+                "torch": [*this, "--shape", shape, "--mode", modes[shape], "--seconds", str(seconds)],
+                "weft": [*weft, "--shape", shape, "--seconds", str(seconds)],
+            }
+            order = list(commands) if index % 2 == 0 else list(commands)[::-1]
+            found = {side: run(commands[side], threads)[0] for side in order}
+            ours = found["weft"].get("params", found["torch"]["params"])
+            if ours != found["torch"]["params"]:
+                raise SystemExit(f"pytorch.py: {shape}: weft has {ours} parameters, PyTorch {found['torch']['params']}")
+            pair = found["torch"]["median_ms"], found["weft"]["median_ms"]
+            results[shape].append(pair)
+            version = found["torch"]["torch"]
+            print(f"round {index + 1}/{rounds} {shape}: PyTorch {pair[0]:.3f} ms, weft {pair[1]:.3f} ms", file=sys.stderr)
+
+    print(f"PyTorch {version}, {dtype}, {threads} threads, {rounds} rounds of {seconds:g} s each; ms per step, median of rounds")
+    print(f"{'shape':<8} {'mode':<12} {'PyTorch ms':>11} {'weft ms':>11} {'weft/PyTorch':>13}  {'(range)':<15}")
+    for shape, pairs in results.items():
+        ratios = [ours / theirs for theirs, ours in pairs]
+        theirs, ours = (statistics.median(side) for side in zip(*pairs))
+        spread = f"({min(ratios):.3f}-{max(ratios):.3f})"
+        print(f"{shape:<8} {modes[shape]:<12} {theirs:>11.3f} {ours:>11.3f} {statistics.median(ratios):>13.3f}  {spread:<15}")
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--mode", choices=[*MODES, "best"], default="eager", help="best: the fastest of the others (default: eager)")
+    common.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16: autocast (default: f32)")
+    common.add_argument("--threads", type=positive, default=2, help="on both sides (default: 2)")
+    common.add_argument("--seconds", type=float, default=5.0, help="per measurement, after the warm-up (default: 5)")
+    one = verbs.add_parser("time", parents=[common], help="time PyTorch; prints one JSON line")
+    one.add_argument("--shape", choices=SHAPES, required=True)
+    both = verbs.add_parser("compare", parents=[common], help="PyTorch and weft in turn; prints a table")
+    both.add_argument("--shape", choices=SHAPES, action="append", required=True, help="may be repeated")
+    both.add_argument("--rounds", type=positive, default=5, help="default: 5")
+    both.add_argument("--weft", default=WEFT, metavar="CMD", help=f"what to run for weft (default: {WEFT})")
+    args = parser.parse_args()
+    if args.verb == "time":
+        print(json.dumps(time_one(args.shape, args.mode, args.dtype, args.threads, args.seconds)))
+    else:
+        compare(args.shape, args.mode, args.dtype, args.threads, args.rounds, args.seconds, args.weft)
+
+
+if __name__ == "__main__":
+    main()
