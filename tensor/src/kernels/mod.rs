@@ -1,23 +1,20 @@
 //! Kernels: slices and sizes in, numbers out. One file per family, written once over [`Simd`](crate::simd::Simd).
 
 pub mod activation;
+pub mod attention;
+pub mod cosine;
 pub mod cross_entropy;
+pub mod dropout;
 pub mod elementwise;
+pub mod embedding;
 pub mod gemm;
 pub mod norm;
 pub mod optimizer;
+pub mod rotary;
 pub mod softmax;
 mod split;
 
 use crate::simd::Simd;
-pub mod attention;
-pub mod elementwise;
-pub mod gemm;
-pub mod cosine;
-pub mod dropout;
-pub mod elementwise;
-pub mod embedding;
-pub mod rotary;
 
 /// Where a kernel puts a gradient: `beta` tells whether it overwrites (first write, beta = 0) or adds (beta = 1).
 ///
@@ -61,6 +58,7 @@ macro_rules! sweep {
     }};
 }
 use sweep;
+
 /// How a row of fused queries, keys and values is made up: H query heads, Hkv key heads, Hkv value heads, of D each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {

@@ -101,7 +101,6 @@ impl<'a, T: Real> Job<'a, T> {
 }
 
 impl<T: Copy> Right<'_, T> {
-impl<T> Right<'_, T> {
     /// These columns; the first begins a strip.
     fn columns(self, cols: Range<usize>) -> Self {
         match self {
