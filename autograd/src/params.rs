@@ -114,6 +114,11 @@ impl<T: Real> Params<T> {
         &self.layout
     }
 
+    /// A parameter as a view.
+    pub fn view(&self, id: ParamId) -> View<'_, T> {
+        View::new(self.get(id), self.layout.shape(id))
+    }
+
     /// The values of a parameter, row by row.
     pub fn get(&self, id: ParamId) -> &[T] {
         &self.data[self.layout.range(id)]

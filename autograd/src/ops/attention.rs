@@ -10,46 +10,30 @@ use super::{Fused, Op};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
-/// How the rows of fused queries, keys and values divide into heads: [H query | H_kv key | H_kv value heads] of D numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heads {
-    /// Query heads, H.
-    pub n_head: usize,
-    /// Key and value heads, H_kv: a divisor of H.
-    pub n_kv_head: usize,
-    /// Numbers in a head, D.
-    pub head_size: usize,
+pub use weft_tensor::kernels::Heads;
+
+/// The rule of the ops on fused rows: (B, T, (H + 2 H_kv) D).
+pub(super) fn check(op: &str, heads: &Heads, qkv: &Shape) -> Result<(), ShapeError> {
+    if qkv.rank() != 3 || qkv.last() != heads.width() {
+        return Err(ShapeError(format!("{op}: input {qkv} is not (B, T, {}) for {heads:?}", heads.width())));
+    }
+    if heads.n_kv_head == 0 || heads.n_head % heads.n_kv_head != 0 {
+        return Err(ShapeError(format!("{op}: {heads:?}: the key heads do not divide the query heads")));
+    }
+    Ok(())
 }
 
-impl Heads {
-    /// Numbers in a row of fused queries, keys and values: (H + 2 H_kv) D.
-    pub fn width(&self) -> usize {
-        (self.n_head + 2 * self.n_kv_head) * self.head_size
-    }
-
-    /// The rule of the ops on fused rows: (B, T, (H + 2 H_kv) D).
-    pub(super) fn check(&self, op: &str, qkv: &Shape) -> Result<(), ShapeError> {
-        if qkv.rank() != 3 || qkv.last() != self.width() {
-            return Err(ShapeError(format!("{op}: input {qkv} is not (B, T, {}) for {self:?}", self.width())));
-        }
-        if self.n_kv_head == 0 || self.n_head % self.n_kv_head != 0 {
-            return Err(ShapeError(format!("{op}: {self:?}: the key heads do not divide the query heads")));
-        }
-        Ok(())
-    }
-
-    /// Queries (B, H_kv, H/H_kv, T, D), keys and values (B, H_kv, 1, T, D) in primitives.
-    fn split<'t, T: Real>(&self, qkv: Var<'t, T>) -> [Var<'t, T>; 3] {
-        let Heads { n_head, n_kv_head, head_size } = *self;
-        let (batch, seq_len) = (qkv.shape()[0], qkv.shape()[1]);
-        let mut start = 0;
-        [n_head / n_kv_head, 1, 1].map(|group| {
-            let width = n_kv_head * group * head_size;
-            start += width;
-            let part = qkv.slice(2, start - width..start);
-            part.reshape([batch, seq_len, n_kv_head, group, head_size]).permute(&[0, 2, 3, 1, 4])
-        })
-    }
+/// Queries (B, H_kv, H/H_kv, T, D), keys and values (B, H_kv, 1, T, D) in primitives.
+fn split_heads<'t, T: Real>(heads: &Heads, qkv: Var<'t, T>) -> [Var<'t, T>; 3] {
+    let Heads { n_head, n_kv_head, head_size } = *heads;
+    let (batch, seq_len) = (qkv.shape()[0], qkv.shape()[1]);
+    let mut start = 0;
+    [n_head / n_kv_head, 1, 1].map(|group| {
+        let width = n_kv_head * group * head_size;
+        start += width;
+        let part = qkv.slice(2, start - width..start);
+        part.reshape([batch, seq_len, n_kv_head, group, head_size]).permute(&[0, 2, 3, 1, 4])
+    })
 }
 
 /// Heads and row counts that cover groups, single rows and odd sizes.
@@ -92,7 +76,7 @@ impl Op<1> for Attention {
     const NAMES: &'static [&'static str] = &["attention"];
 
     fn shape(&self, [qkv]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        self.heads.check("attention", &qkv)?;
+        check("attention", &self.heads, &qkv)?;
         Ok(qkv.with_last(self.heads.n_head * self.heads.head_size))
     }
 
@@ -132,7 +116,7 @@ impl Fused<1> for Attention {
     fn reference<'t, T: Real>(&self, [qkv]: [Var<'t, T>; 1]) -> Var<'t, T> {
         let tape = qkv.tape;
         let (batch, seq_len) = (qkv.shape()[0], qkv.shape()[1]);
-        let [q, k, v] = self.heads.split(qkv);
+        let [q, k, v] = split_heads(&self.heads, qkv);
         let visible: Vec<T> =
             (0..seq_len * seq_len).map(|i| if i % seq_len <= i / seq_len { T::ONE } else { T::ZERO }).collect();
         let visible = tape.constant(View::new(&visible, [seq_len, seq_len].into()));

@@ -200,10 +200,37 @@ ops! {
     primitive {
         affine::Affine(1);
         binary::Binary(2);
+        unary::Unary(1);
+        pow::Pow(1);
+        compare::Compare(2);
+        select::Select(3);
         reshape::Reshape(1);
+        permute::Permute(1);
+        slice::Slice(1);
+        pad::Pad(1);
+        concat::Concat(2);
+        broadcast::Broadcast(1);
+        sum::SumTo(1);
+        max::Max(1);
+        index_select::IndexSelect(1);
+        index_add::IndexAdd(1);
+        gather::Gather(1);
+        scatter_add::ScatterAdd(1);
+        matmul::Matmul(2);
+        softmax::Softmax(1);
     }
     fused {
+        linear::Linear(4);
+        embedding::Embedding(2);
+        layer_norm::LayerNorm(3);
+        rms_norm::RmsNorm(2);
         activation::Activation(1);
+        gated::Gated(1);
+        rotary::Rotary(2);
+        cosine_heads::CosineHeads(2);
+        attention::Attention(1);
+        dropout::Dropout(1);
+        cross_entropy::CrossEntropy(1);
     }
 }
 

@@ -4,7 +4,7 @@ use weft_tensor::kernels::elementwise::axpy;
 use weft_tensor::{Buffer, Grad, Real};
 
 use super::{ABSENT, Tape, Value, Var};
-use crate::ops::{AnyOp, MAX_INPUTS};
+use crate::ops::{AnyOp, MAX_INPUTS, accumulate};
 use crate::params::{Grads, ParamId};
 
 /// Where the gradient of an input goes.
@@ -257,8 +257,4 @@ impl<T: Real> Tape<'_, T> {
         copy.copy_from_slice(data);
         copy
     }
-}
-
-fn accumulate<T: Real>(grad: Grad<'_, T>, dy: &[T]) {
-    if grad.add { axpy(T::ONE, dy, grad.data) } else { grad.data.copy_from_slice(dy) }
 }

@@ -14,16 +14,14 @@ impl<'t, T: Real> Var<'t, T> {
     /// # Panics
     /// If this is not a single element, or if [`Var::backward`] has released the values.
     #[track_caller]
-    pub fn grad<const N: usize>(self, inputs: [Var<'t, T>; N]) -> [Var<'t, T>; N] {
+    pub fn grad(self, inputs: &[Var<'t, T>]) -> Vec<Var<'t, T>> {
         assert_eq!(self.shape().elements(), 1, "grad: the value must be one number, not of shape {}", self.shape());
         let tape = self.tape;
         let mut slots = vec![None; self.id as usize + 1];
         slots[self.id as usize] = Some(tape.full(self.shape(), T::ONE));
         pull_back(&mut slots, self.id, 0);
-        inputs.map(|input| {
-            let grad: Option<Var<'t, T>> = slots.get(input.id as usize).copied().flatten();
-            grad.unwrap_or_else(|| tape.full(input.shape(), T::ZERO))
-        })
+        let grad = |input: &Var<'t, T>| slots.get(input.id as usize).copied().flatten();
+        inputs.iter().map(|input| grad(input).unwrap_or_else(|| tape.full(input.shape(), T::ZERO))).collect()
     }
 }
 

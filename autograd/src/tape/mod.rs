@@ -4,6 +4,7 @@ mod backward;
 mod higher;
 
 use std::cell::{Cell, Ref, RefCell};
+use std::collections::BTreeSet;
 
 use weft_tensor::{Buffer, Real, Shape, View};
 
@@ -84,6 +85,8 @@ pub struct Tape<'p, T: Real = f32> {
     recording: Cell<bool>,
     /// The walk back has been done.
     spent: Cell<bool>,
+    /// Fused ops run as their references.
+    references: Cell<bool>,
 }
 
 /// A value on a tape: a `Copy` handle with operators.
@@ -115,6 +118,7 @@ impl<'p, T: Real> Tape<'p, T> {
             inner: RefCell::new(inner),
             recording: Cell::new(true),
             spent: Cell::new(false),
+            references: Cell::new(false),
         };
         tape.inner.borrow_mut().param_nodes.resize(params.layout().ids().len(), ABSENT);
         tape
@@ -184,6 +188,16 @@ impl<'p, T: Real> Tape<'p, T> {
         self.push(Node { op: None, inputs: [ABSENT; MAX_INPUTS], shape, value, saved: None, needs_grad })
     }
 
+    /// From now on fused ops run as their references in primitives, or again as themselves.
+    pub(crate) fn use_references(&self, references: bool) {
+        self.references.set(references);
+    }
+
+    /// Adds the names of the recorded ops to `names`.
+    pub(crate) fn op_names(&self, names: &mut BTreeSet<&'static str>) {
+        names.extend(self.inner.borrow().nodes.iter().filter_map(|node| Some(node.op.as_ref()?.name())));
+    }
+
     /// Runs `op` and records it.
     #[track_caller]
     pub(crate) fn apply(&self, op: impl Into<AnyOp>, inputs: &[Option<Var<'_, T>>]) -> Var<'_, T> {
@@ -205,6 +219,9 @@ impl<'p, T: Real> Tape<'p, T> {
         if op.is_reshape() {
             let value = Value::Alias(ids[0]);
             return self.push(Node { op: Some(op), inputs: ids, shape, value, saved: None, needs_grad });
+        }
+        if self.references.get() && !op.is_primitive() {
+            return op.reference(ids.map(|id| self.var(id)));
         }
         let (y, saved) = self.run(&op, ids, shape, saved_len);
         let saved = if needs_grad { saved } else { saved.and_then(|saved| self.give(saved)) };

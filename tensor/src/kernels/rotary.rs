@@ -8,83 +8,63 @@ use crate::simd::{LANES, Simd};
 use crate::strided::put;
 use crate::{Buffer, Real, dispatch};
 
-/// Cosines and sines of every position and pair.
-pub struct Rotary<T> {
-    /// (positions, D/2).
-    cos: Buffer<T>,
-    sin: Buffer<T>,
-    head_size: usize,
+/// The base of the paper.
+pub const BASE: f64 = 10_000.0;
+
+/// The table of [`rotary`]: cosines, then sines, of every position below `positions` and pair, (2, positions, D/2).
+///
+/// Computed in `f64` and rounded once.
+///
+/// # Panics
+/// If `head_size` is odd or zero.
+#[track_caller]
+pub fn rotary_table<T: Real>(positions: usize, head_size: usize, base: f64) -> Buffer<T> {
+    assert!(head_size > 0 && head_size.is_multiple_of(2), "rotary: head size {head_size} has no pairs");
+    let half = head_size / 2;
+    let mut table = Buffer::zeros(2 * positions * half);
+    let (cos, sin) = table.split_at_mut(positions * half);
+    for i in 0..half {
+        let frequency = libm::pow(base, -2.0 * i as f64 / head_size as f64);
+        for t in 0..positions {
+            let (s, c) = libm::sincos(t as f64 * frequency);
+            cos[t * half + i] = T::from_f64(c);
+            sin[t * half + i] = T::from_f64(s);
+        }
+    }
+    table
 }
 
-impl<T: Real> Rotary<T> {
-    /// The base of the paper.
-    pub const BASE: f64 = 10_000.0;
-
-    /// Tables for positions 0 to `positions` − 1 and heads of `head_size` numbers, computed in `f64` and rounded once.
-    ///
-    /// # Panics
-    /// If `head_size` is odd or zero.
-    #[track_caller]
-    pub fn new(positions: usize, head_size: usize, base: f64) -> Self {
-        assert!(head_size > 0 && head_size.is_multiple_of(2), "rotary: head size {head_size} has no pairs");
-        let half = head_size / 2;
-        let (mut cos, mut sin) = (Buffer::zeros(positions * half), Buffer::zeros(positions * half));
-        for i in 0..half {
-            let frequency = libm::pow(base, -2.0 * i as f64 / head_size as f64);
-            for t in 0..positions {
-                let (s, c) = libm::sincos(t as f64 * frequency);
-                cos[t * half + i] = T::from_f64(c);
-                sin[t * half + i] = T::from_f64(s);
-            }
-        }
-        Rotary { cos, sin, head_size }
+/// Turns the query and key heads of every row, and copies the value heads.
+///
+/// Shapes: `x` and `y` (B, T, (H + 2 Hkv) D), T = `seq_len`, `table` by [`rotary_table`]. Token `t` of a sequence is at
+/// position `first + t`. `inverse` turns back, which is also the adjoint: applied to dy it gives dx.
+///
+/// # Panics
+/// If the sizes do not fit or a position is beyond the table.
+#[track_caller]
+pub fn rotary<T: Real>(
+    x: &[T],
+    table: &[T],
+    heads: Heads,
+    seq_len: usize,
+    first: usize,
+    inverse: bool,
+    out: Grad<'_, T>,
+) {
+    assert_eq!(x.len(), out.data.len(), "rotary: x and y differ in length");
+    if x.is_empty() {
+        return;
     }
-
-    /// The number of positions.
-    pub fn positions(&self) -> usize {
-        self.cos.len() * 2 / self.head_size
-    }
-
-    /// Turns the query and key heads of every row, and copies the value heads.
-    ///
-    /// Shapes: `x` and `y` (B, T, (H + 2 Hkv) D), T = `seq_len`. Token `t` of a sequence is at position `first + t`.
-    /// `inverse` turns back, which is also the adjoint: applied to dy it gives dx.
-    ///
-    /// # Panics
-    /// If the sizes do not fit or a position is beyond the tables.
-    #[track_caller]
-    pub fn apply(
-        &self,
-        x: &[T],
-        heads: Heads,
-        seq_len: usize,
-        first: usize,
-        inverse: bool,
-        out: Grad<'_, T>,
-    ) {
-        assert_eq!(x.len(), out.data.len(), "rotary: x and y differ in length");
-        if x.is_empty() {
-            return;
-        }
-        let (d, width) = (self.head_size, heads.width());
-        assert_eq!(d, heads.head_size, "rotary: the tables are for heads of another size");
-        let sequence = seq_len * width;
-        assert!(
-            sequence > 0 && x.len().is_multiple_of(sequence),
-            "rotary: x is not ({seq_len}, {width}) sequences"
-        );
-        let end = first + seq_len;
-        assert!(
-            end <= self.positions(),
-            "rotary: position {end} is beyond the tables of {}",
-            self.positions()
-        );
-        let turned = heads.n_head + heads.n_kv_head;
-        let cos = &self.cos[first * d / 2..end * d / 2];
-        let sin = &self.sin[first * d / 2..end * d / 2];
-        for (x, y) in x.chunks(sequence).zip(out.data.chunks_mut(sequence)) {
-            rotate(x, y, cos, sin, width, turned, d, inverse, out.add);
-        }
+    let (half, width) = (heads.head_size / 2, heads.width());
+    let sequence = seq_len * width;
+    assert!(sequence > 0 && x.len().is_multiple_of(sequence), "rotary: x is not ({seq_len}, {width}) sequences");
+    let (cos, sin) = table.split_at(table.len() / 2);
+    let (end, positions) = (first + seq_len, cos.len() / half);
+    assert!(end <= positions, "rotary: position {end} is beyond the table of {positions}");
+    let (cos, sin) = (&cos[first * half..end * half], &sin[first * half..end * half]);
+    let turned = heads.n_head + heads.n_kv_head;
+    for (x, y) in x.chunks(sequence).zip(out.data.chunks_mut(sequence)) {
+        rotate(x, y, cos, sin, width, turned, heads.head_size, inverse, out.add);
     }
 }
 
