@@ -1,0 +1,192 @@
+//! Every size and switch of a model and of a run, validated once and kept in the checkpoint.
+
+use serde::{Deserialize, Serialize};
+use weft_autograd::ops::{Activation, Heads};
+
+use crate::Error;
+
+/// What turns characters into predictions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// The transformer.
+    #[default]
+    Transformer,
+    /// A table of logits for each character: the neural bigram, the first step of the ladder that learns by gradient.
+    Bigram,
+}
+
+/// How activations are normalised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norm {
+    /// Layer normalisation.
+    #[default]
+    Layer,
+    /// Root-mean-square normalisation.
+    Rms,
+}
+
+/// How a token knows its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Position {
+    /// A learned vector for each place.
+    #[default]
+    Learned,
+    /// Queries and keys turn by angles that grow with the place.
+    Rotary,
+    /// Only by what the causal mask lets it see.
+    None,
+}
+
+/// The activation function of the feed-forward layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActivationName {
+    /// GELU, tanh approximation.
+    #[default]
+    GeluTanh,
+    /// GELU by the error function.
+    GeluErf,
+    /// x σ(x).
+    Silu,
+    /// max(x, 0)².
+    Relu2,
+}
+
+impl From<ActivationName> for Activation {
+    fn from(name: ActivationName) -> Activation {
+        match name {
+            ActivationName::GeluTanh => Activation::GeluTanh,
+            ActivationName::GeluErf => Activation::GeluErf,
+            ActivationName::Silu => Activation::Silu,
+            ActivationName::Relu2 => Activation::Relu2,
+        }
+    }
+}
+
+/// How a query scores a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Score {
+    /// q · k / √D.
+    #[default]
+    Dot,
+    /// Their cosine similarity times a learned scale for each head.
+    Cosine,
+}
+
+/// The sizes and switches of a model: with the weights, all that is needed to compute it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// Which model.
+    pub model: ModelKind,
+    /// Tokens in the vocabulary, V.
+    pub vocab_size: usize,
+    /// The longest context, in tokens.
+    pub block_size: usize,
+    /// Blocks.
+    pub n_layer: usize,
+    /// Query heads, H.
+    pub n_head: usize,
+    /// Key and value heads: a divisor of `n_head`.
+    pub n_kv_head: usize,
+    /// Width of the residual stream, C.
+    pub n_embd: usize,
+    /// Width of the feed-forward layer.
+    pub n_inner: usize,
+    /// Normalisation.
+    pub norm: Norm,
+    /// Position.
+    pub position: Position,
+    /// Activation function.
+    pub activation: ActivationName,
+    /// The activation is the gate of a second product (GEGLU, SwiGLU).
+    pub gated: bool,
+    /// Attention score.
+    pub attention: Score,
+    /// Linear layers and layer norms have biases.
+    pub bias: bool,
+    /// The output head is the token embedding.
+    pub tied: bool,
+    /// Probability of dropping an activation while training.
+    pub dropout: f64,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        ModelConfig {
+            model: ModelKind::Transformer,
+            vocab_size: 27,
+            block_size: 16,
+            n_layer: 4,
+            n_head: 4,
+            n_kv_head: 4,
+            n_embd: 64,
+            n_inner: 256,
+            norm: Norm::Layer,
+            position: Position::Learned,
+            activation: ActivationName::GeluTanh,
+            gated: false,
+            attention: Score::Dot,
+            bias: false,
+            tied: true,
+            dropout: 0.0,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Numbers in a head, D.
+    pub fn head_size(&self) -> usize {
+        self.n_embd / self.n_head
+    }
+
+    /// How rows of fused queries, keys and values divide.
+    pub fn heads(&self) -> Heads {
+        Heads { n_head: self.n_head, n_kv_head: self.n_kv_head, head_size: self.head_size() }
+    }
+
+    /// Refuses what cannot be built, naming the key.
+    pub fn validate(&self) -> Result<(), Error> {
+        let fail = |what: String| Err(Error::Config(what));
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("block_size", self.block_size),
+            ("n_layer", self.n_layer),
+            ("n_head", self.n_head),
+            ("n_kv_head", self.n_kv_head),
+            ("n_embd", self.n_embd),
+            ("n_inner", self.n_inner),
+        ];
+        for (name, size) in sizes {
+            if size == 0 || size > MAX_SIZE {
+                return fail(format!("{name} is {size}: it must be between 1 and {MAX_SIZE}"));
+            }
+        }
+        if self.n_layer > MAX_LAYERS {
+            return fail(format!("n_layer is {}: it must be at most {MAX_LAYERS}", self.n_layer));
+        }
+        if !self.n_embd.is_multiple_of(self.n_head) {
+            return fail(format!("n_head {} does not divide n_embd {}", self.n_head, self.n_embd));
+        }
+        if !self.n_head.is_multiple_of(self.n_kv_head) {
+            return fail(format!("n_kv_head {} does not divide n_head {}", self.n_kv_head, self.n_head));
+        }
+        if self.position == Position::Rotary && !self.head_size().is_multiple_of(2) {
+            let size = self.head_size();
+            return fail(format!("position = \"rotary\" turns pairs: n_embd / n_head is {size}, which is odd"));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return fail(format!("dropout is {}: it must be at least 0 and below 1", self.dropout));
+        }
+        Ok(())
+    }
+}
+
+/// The largest size: products of four stay far below 2⁶⁴.
+const MAX_SIZE: usize = 1 << 20;
+/// The most blocks.
+const MAX_LAYERS: usize = 1 << 10;
