@@ -23,9 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{Format, Split};
 
-/// The most targets of a split that are counted or evaluated, its first ones: four million, a second's work. Memory
-/// then stays below two gigabytes even where no n-gram occurs twice.
-pub const MAX_TARGETS: usize = 1 << 22;
+/// The most targets of a split that are counted or evaluated: its first two million. That is half a second's work on
+/// ordinary text, and below a gigabyte of memory even where hardly an n-gram occurs twice.
+pub const MAX_TARGETS: usize = 1 << 21;
 
 /// The mean loss of one rung.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,12 +50,9 @@ pub struct OrderLoss {
 pub struct Ladder {
     vocab_size: usize,
     max_order: usize,
-    /// Contexts of every length form a trie that goes back in time: (shorter context, the token before it) → context.
-    contexts: Table,
-    nodes: Vec<Node>,
-    /// (context, next token) → index into `counts`.
-    grams: Table,
-    counts: Vec<Counts>,
+    /// (context, next token) → the n-gram they make, which in turn is a context of the token after it.
+    table: Table,
+    grams: Vec<Gram>,
     /// By length of the context.
     discounts: Vec<[Discounts; 2]>,
 }
@@ -63,7 +60,18 @@ pub struct Ladder {
 /// Looked up only, never walked: its order cannot leak into a result.
 type Table = HashMap<u64, u32, BuildHasherDefault<Mix>>;
 
-const ROOT: u32 = 0;
+/// The n-gram of no tokens.
+const EMPTY: u32 = 0;
+
+/// A run of tokens that occurs in training, and what follows it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gram {
+    /// Number of tokens.
+    len: u8,
+    counts: Counts,
+    /// In the two ways of counting.
+    followers: [Followers; 2],
+}
 
 /// How often something was seen, in the two ways of counting.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,22 +81,15 @@ struct Counts {
     continuation: u32,
 }
 
-/// What followed a context, in the two ways of counting.
 #[derive(Clone, Copy, Debug, Default)]
-struct Node {
-    /// Tokens in the context.
-    len: u8,
-    sums: [Sums; 2],
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    total: u64,
-    /// Tokens with a count of 1, of 2, of 3 and more.
+struct Followers {
+    /// The sum of their counts.
+    total: u32,
+    /// How many have a count of 1, of 2, of 3 and more.
     types: [u32; 3],
 }
 
-/// Index into `Node::sums` and `Ladder::discounts`.
+/// Index into `Gram::followers` and `Ladder::discounts`.
 #[derive(Clone, Copy)]
 enum Kind {
     Raw = 0,
@@ -138,15 +139,23 @@ impl Ladder {
         let mut ladder = Ladder {
             vocab_size,
             max_order,
-            contexts: Table::default(),
-            nodes: vec![Node::default()],
-            grams: Table::default(),
-            counts: vec![],
+            table: Table::default(),
+            grams: vec![Gram::default()],
             discounts: vec![],
         };
-        let mut gram_nodes = vec![];
-        for_each_target(train, |context, token| ladder.count(context, token, train, &mut gram_nodes));
-        ladder.summarise(&gram_nodes);
+        // The gram that each one continues.
+        let mut prefixes = vec![EMPTY];
+        for_each_document(train, |first, targets| {
+            let mut context = vec![EMPTY];
+            if max_order > 1 {
+                context.push(ladder.intern(EMPTY, first, &mut prefixes));
+            }
+            for (i, &token) in targets.iter().enumerate() {
+                let from_boundary = train.format() == Format::Lines && i + 1 < max_order;
+                ladder.count(&mut context, token, from_boundary, &mut prefixes);
+            }
+        });
+        ladder.summarise(&prefixes);
         ladder
     }
 
@@ -161,9 +170,13 @@ impl Ladder {
     pub fn loss(&self, split: &Split) -> Vec<OrderLoss> {
         let mut sums = vec![0.0; self.max_order + 1];
         let mut p = vec![0.0; self.max_order + 1];
-        for_each_target(split, |context, token| {
-            self.probabilities(context, token, &mut p);
-            sums.iter_mut().zip(&p).for_each(|(sum, &p)| *sum -= libm::log(p));
+        for_each_document(split, |first, targets| {
+            let mut context = vec![EMPTY];
+            self.step(&mut context, first, &mut p);
+            for &token in targets {
+                self.step(&mut context, token, &mut p);
+                sums.iter_mut().zip(&p).for_each(|(sum, &p)| *sum -= libm::log(p));
+            }
         });
         let n = split.n_targets().min(MAX_TARGETS);
         if n == 0 {
@@ -182,61 +195,63 @@ impl Ladder {
     pub fn probability(&self, order: usize, context: &[u32], token: u32) -> f64 {
         assert!(order <= self.max_order, "ladder: order {order} is above {}", self.max_order);
         let mut p = vec![0.0; self.max_order + 1];
-        self.probabilities(context, token, &mut p);
+        let mut known = vec![EMPTY];
+        for &before in &context[context.len().saturating_sub(self.max_order)..] {
+            self.step(&mut known, before, &mut p);
+        }
+        self.step(&mut known, token, &mut p);
         p[order]
     }
 
-    /// Counts one target at every context length.
-    fn count(&mut self, context: &[u32], token: u32, train: &Split, gram_nodes: &mut Vec<u32>) {
-        let mut node = ROOT;
-        let mut shorter = None;
-        let starts_document = context.len() < self.max_order && train.format() == Format::Lines;
-        for len in 0..self.max_order.min(context.len() + 1) {
-            if len > 0 {
-                node = self.context_node(node, context[context.len() - len], len);
+    /// Counts `token` after the last 0, 1, 2 … tokens, whose grams are in `context`, and moves `context` on.
+    fn count(&mut self, context: &mut Vec<u32>, token: u32, from_boundary: bool, prefixes: &mut Vec<u32>) {
+        let mut shorter = EMPTY;
+        let longest = context.len();
+        for (len, slot) in context.iter_mut().take(self.max_order).enumerate() {
+            let known = self.grams.len();
+            let gram = self.intern(*slot, token, prefixes);
+            if len > 0 && gram as usize == known {
+                // The oldest token was not seen before the rest until now.
+                self.grams[shorter as usize].counts.continuation += 1;
             }
-            let next = self.counts.len() as u32;
-            let gram = *self.grams.entry(key(node, token)).or_insert(next);
-            if gram == next {
-                self.counts.push(Counts::default());
-                gram_nodes.push(node);
-                // A token not seen before this context and the target yet.
-                if let Some(shorter) = shorter {
-                    let counts: &mut Counts = &mut self.counts[shorter as usize];
-                    counts.continuation += 1;
-                }
-            }
-            let counts = &mut self.counts[gram as usize];
+            let counts = &mut self.grams[gram as usize].counts;
             counts.raw += 1;
-            counts.continuation += u32::from(starts_document && len == context.len());
-            shorter = Some(gram);
+            counts.continuation += u32::from(from_boundary && len + 1 == longest);
+            // Shorter by its oldest token, so as long as what was here: the context of the next token.
+            *slot = std::mem::replace(&mut shorter, gram);
+        }
+        if longest < self.max_order {
+            context.push(shorter);
         }
     }
 
-    fn context_node(&mut self, shorter: u32, before: u32, len: usize) -> u32 {
-        let next = self.nodes.len() as u32;
-        let node = *self.contexts.entry(key(shorter, before)).or_insert(next);
-        if node == next {
-            self.nodes.push(Node { len: len as u8, ..Node::default() });
+    fn intern(&mut self, prefix: u32, token: u32, prefixes: &mut Vec<u32>) -> u32 {
+        let next = self.grams.len() as u32;
+        let gram = *self.table.entry(key(prefix, token)).or_insert(next);
+        if gram == next {
+            let len = self.grams[prefix as usize].len + 1;
+            self.grams.push(Gram { len, ..Gram::default() });
+            prefixes.push(prefix);
         }
-        node
+        gram
     }
 
-    /// Sums the counts of each context, and derives the discounts of each length.
-    fn summarise(&mut self, gram_nodes: &[u32]) {
+    /// Sums up what follows each context, and derives the discounts of each length.
+    fn summarise(&mut self, prefixes: &[u32]) {
         let mut counts_of_counts = vec![[[0u64; 4]; 2]; self.max_order];
-        for (&node, counts) in gram_nodes.iter().zip(&self.counts) {
-            let node = &mut self.nodes[node as usize];
+        for (gram, &prefix) in prefixes.iter().enumerate().skip(1) {
+            let counts = self.grams[gram].counts;
+            let context = &mut self.grams[prefix as usize];
             for kind in [Kind::Raw, Kind::Continuation] {
                 let count = counts.of(kind);
                 if count == 0 {
                     continue;
                 }
-                let sums = &mut node.sums[kind as usize];
-                sums.total += u64::from(count);
-                sums.types[count.min(3) as usize - 1] += 1;
+                let followers = &mut context.followers[kind as usize];
+                followers.total += count;
+                followers.types[count.min(3) as usize - 1] += 1;
                 if count <= 4 {
-                    counts_of_counts[node.len as usize][kind as usize][count as usize - 1] += 1;
+                    counts_of_counts[context.len as usize][kind as usize][count as usize - 1] += 1;
                 }
             }
         }
@@ -244,32 +259,40 @@ impl Ladder {
             counts_of_counts.into_iter().map(|kinds| kinds.map(Discounts::from_counts_of_counts)).collect();
     }
 
-    /// p(token | context) for all orders at once: they share the distributions they fall back on.
-    fn probabilities(&self, context: &[u32], token: u32, p: &mut [f64]) {
-        // At each length of context, below: the smoothed distribution that longer ones fall back on.
+    /// Writes p(token | context) of all orders at once, since they share what they fall back on, and moves `context`
+    /// on: it holds the grams of the last 0, 1, 2 … tokens, as long as they occur in training.
+    fn step(&self, context: &mut Vec<u32>, token: u32, p: &mut [f64]) {
+        // The smoothed distribution given one token less.
         let mut below = 1.0 / self.vocab_size as f64;
-        p.fill(below);
-        let mut node = ROOT;
+        p[0] = below;
+        let mut shorter = Some(EMPTY);
+        let mut known = 0;
         for order in 1..=self.max_order {
-            let len = order - 1;
-            if len > 0 {
-                let before = context.len().checked_sub(len).map(|i| context[i]);
-                match before.and_then(|before| self.contexts.get(&key(node, before))) {
-                    Some(&longer) => node = longer,
-                    // The document begins here, or the context was never seen: no order above knows more.
-                    None => return p[order..].fill(below),
-                }
+            let Some(slot) = context.get_mut(order - 1) else {
+                // The document begins here, or no context this long was seen: no order above knows more.
+                p[order..].fill(below);
+                break;
+            };
+            let gram = self.table.get(&key(*slot, token)).copied();
+            let counts = gram.map(|gram| self.grams[gram as usize].counts).unwrap_or_default();
+            p[order] = self.interpolate(*slot, counts, Kind::Raw, below);
+            below = self.interpolate(*slot, counts, Kind::Continuation, below);
+            if let Some(shorter) = shorter {
+                *slot = shorter;
+                known = order;
             }
-            let counts = self.grams.get(&key(node, token)).map(|&gram| self.counts[gram as usize]);
-            let counts = counts.unwrap_or_default();
-            p[order] = self.interpolate(node, counts, Kind::Raw, below);
-            below = self.interpolate(node, counts, Kind::Continuation, below);
+            shorter = gram;
+        }
+        // What is unseen stays so with more in front of it.
+        context.truncate(known);
+        if context.len() < self.max_order {
+            context.extend(shorter);
         }
     }
 
-    fn interpolate(&self, node: u32, counts: Counts, kind: Kind, below: f64) -> f64 {
-        let Node { len, sums } = &self.nodes[node as usize];
-        let Sums { total, types } = sums[kind as usize];
+    fn interpolate(&self, context: u32, counts: Counts, kind: Kind, below: f64) -> f64 {
+        let Gram { len, followers, .. } = &self.grams[context as usize];
+        let Followers { total, types } = followers[kind as usize];
         if total == 0 {
             return below;
         }
@@ -277,22 +300,27 @@ impl Ladder {
         let count = counts.of(kind);
         let kept = f64::from(count) - discounts.of(count);
         let freed: f64 = discounts.0.iter().zip(types).map(|(d, n)| d * f64::from(n)).sum();
-        (kept + freed * below) / total as f64
+        (kept + freed * below) / f64::from(total)
     }
 }
 
-/// Calls `f(context, target)` for every target; the context is what precedes it in its document, the boundary
-/// included.
-fn for_each_target(split: &Split, mut f: impl FnMut(&[u32], u32)) {
-    let targets = (0..split.n_documents()).flat_map(|d| {
-        let document = split.document(d);
-        (1..document.len()).map(move |i| (&document[..i], document[i]))
-    });
-    targets.take(MAX_TARGETS).for_each(|(context, target)| f(context, target));
+/// Calls `f(first, targets)` for each document: its boundary token (or the text's first character), and what is to be
+/// predicted after it. Ends after [`MAX_TARGETS`].
+fn for_each_document(split: &Split, mut f: impl FnMut(u32, &[u32])) {
+    let mut left = MAX_TARGETS;
+    for d in 0..split.n_documents() {
+        let (&first, targets) = split.document(d).split_first().expect("a document begins with a token");
+        let targets = &targets[..targets.len().min(left)];
+        left -= targets.len();
+        f(first, targets);
+        if left == 0 {
+            return;
+        }
+    }
 }
 
-fn key(node: u32, token: u32) -> u64 {
-    u64::from(node) << 32 | u64::from(token)
+fn key(context: u32, token: u32) -> u64 {
+    u64::from(context) << 32 | u64::from(token)
 }
 
 /// One multiplication and a fold: the keys are already distinct integers, and nobody chooses them to collide.
