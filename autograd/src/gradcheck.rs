@@ -14,6 +14,7 @@ use crate::tape::{Pool, Tape, Var};
 
 mod suite;
 
+pub(crate) use suite::Cases;
 pub use suite::{OpReport, suite};
 
 /// The half step of the central difference. Its error is of order EPS² (truncation) plus ε/EPS (rounding), about 1e-10 each

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use weft_autograd::ops::{Activation, Heads};
 
 use crate::Error;
+use crate::optim::{OptimizerConfig, OptimizerKind, Schedule, ScheduleKind};
 
 /// What turns characters into predictions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,3 +191,128 @@ impl ModelConfig {
 const MAX_SIZE: usize = 1 << 20;
 /// The most blocks.
 const MAX_LAYERS: usize = 1 << 10;
+
+/// The numbers of a training run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Rows of a batch.
+    pub batch_size: usize,
+    /// Batches whose gradients make one update: their mean over all targets.
+    pub grad_accum: usize,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// The learning rate at the end of its fall.
+    pub min_lr: f64,
+    /// Updates until the highest learning rate.
+    pub warmup_iters: u64,
+    /// The update at which `min_lr` is reached.
+    pub lr_decay_iters: u64,
+    /// How the learning rate falls.
+    pub schedule: ScheduleKind,
+    /// Updates in all.
+    pub max_iters: u64,
+    /// Seconds after which to stop early; 0 for no limit.
+    pub max_time: f64,
+    /// Updates between two evaluations.
+    pub eval_interval: u64,
+    /// Which rule turns gradients into updates.
+    pub optimizer: OptimizerKind,
+    /// Decay of the first moment (AdamW), momentum (SGD).
+    pub beta1: f64,
+    /// Decay of the second moment (AdamW).
+    pub beta2: f64,
+    /// Keeps the divisor of AdamW away from zero.
+    pub eps: f64,
+    /// Decay of matrices per unit of learning rate.
+    pub weight_decay: f64,
+    /// The largest norm of the gradient of all parameters; 0 for no limit.
+    pub grad_clip: f64,
+    /// What every random number of the run follows from.
+    pub seed: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig {
+            batch_size: 32,
+            grad_accum: 1,
+            learning_rate: 2e-3,
+            min_lr: 2e-4,
+            warmup_iters: 100,
+            lr_decay_iters: 10_000,
+            schedule: ScheduleKind::Cosine,
+            max_iters: 10_000,
+            max_time: 0.0,
+            eval_interval: 1000,
+            optimizer: OptimizerKind::Adamw,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            grad_clip: 1.0,
+            seed: 1337,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// The learning rate over the run.
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            kind: self.schedule,
+            learning_rate: self.learning_rate,
+            min_lr: self.min_lr,
+            warmup_iters: self.warmup_iters,
+            lr_decay_iters: self.lr_decay_iters,
+        }
+    }
+
+    /// The numbers of the optimiser.
+    pub fn optimizer(&self) -> OptimizerConfig {
+        OptimizerConfig {
+            optimizer: self.optimizer,
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+        }
+    }
+
+    /// Refuses what cannot be run, naming the key.
+    pub fn validate(&self) -> Result<(), Error> {
+        let fail = |what: String| Err(Error::Config(what));
+        for (name, size) in [("batch_size", self.batch_size), ("grad_accum", self.grad_accum)] {
+            if size == 0 || size > MAX_SIZE {
+                return fail(format!("{name} is {size}: it must be between 1 and {MAX_SIZE}"));
+            }
+        }
+        if self.max_iters == 0 || self.eval_interval == 0 {
+            let name = if self.max_iters == 0 { "max_iters" } else { "eval_interval" };
+            return fail(format!("{name} is 0: it must be at least 1"));
+        }
+        let not_negative = [
+            ("learning_rate", self.learning_rate),
+            ("min_lr", self.min_lr),
+            ("max_time", self.max_time),
+            ("eps", self.eps),
+            ("weight_decay", self.weight_decay),
+            ("grad_clip", self.grad_clip),
+        ];
+        for (name, value) in not_negative {
+            if !(value.is_finite() && value >= 0.0) {
+                return fail(format!("{name} is {value}: it must be a number of at least 0"));
+            }
+        }
+        if self.min_lr > self.learning_rate {
+            let (min_lr, learning_rate) = (self.min_lr, self.learning_rate);
+            return fail(format!("min_lr {min_lr} is above learning_rate {learning_rate}"));
+        }
+        for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return fail(format!("{name} is {value}: it must be at least 0 and below 1"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -10,7 +10,32 @@ use std::io;
 /// [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum Error {    // ---- configuration and training ----
+    /// A setting that cannot be; the message names it.
+    #[error("{0}")]
+    Config(String),
+    /// A parameter that the loss does not depend on.
+    #[error("parameter `{name}` gets no gradient: the loss does not depend on it")]
+    NoGradient {
+        /// The parameter.
+        name: String,
+    },
+    /// Training diverged.
+    #[error(
+        "step {step}: loss {loss}, gradient norm {grad_norm}, three times in a row (first non-finite gradient: {name})\n\
+         the last checkpoint is from before; a lower --learning-rate often helps"
+    )]
+    NotFinite {
+        /// The step, counted from 1.
+        step: u64,
+        /// Mean loss of its batch.
+        loss: f64,
+        /// Norm of its gradient.
+        grad_norm: f64,
+        /// The first parameter with a gradient that is not finite.
+        name: String,
+    },
+
     // ---- text: reading ----
     /// The file could not be opened or read.
     #[error("cannot read {}", Shown(.name))]

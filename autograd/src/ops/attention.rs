@@ -3,14 +3,12 @@
 //!
 //! Sᵢⱼ = scale · qᵢ · kⱼ for j ≤ i,  P = softmax(S),  yᵢ = Σⱼ Pᵢⱼ vⱼ, in every head.
 
-use weft_tensor::kernels::attention;
+use weft_tensor::kernels::{Heads, attention};
 use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 
 use super::{Fused, Op};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
-
-pub use weft_tensor::kernels::Heads;
 
 /// The rule of the ops on fused rows: (B, T, (H + 2 H_kv) D).
 pub(super) fn check(op: &str, heads: &Heads, qkv: &Shape) -> Result<(), ShapeError> {

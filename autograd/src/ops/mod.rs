@@ -7,6 +7,11 @@
 
 use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 
+pub use activation::Kind as Activation;
+pub use cross_entropy::IGNORE;
+pub use rotary::{BASE as ROTARY_BASE, rotary_table};
+pub use weft_tensor::kernels::Heads;
+
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 

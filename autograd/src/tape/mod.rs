@@ -177,6 +177,21 @@ impl<'p, T: Real> Tape<'p, T> {
         self.push_leaf(shape, buffer, false)
     }
 
+    /// Numbers known in `f64`, rounded once; nothing is differentiated by them.
+    ///
+    /// # Panics
+    /// If there are not as many as `shape` has elements.
+    #[track_caller]
+    pub fn constant_from_f64(&self, values: &[f64], shape: impl Into<Shape>) -> Var<'_, T> {
+        let shape = shape.into();
+        assert_eq!(values.len(), shape.elements(), "constant: {} values for shape {shape}", values.len());
+        let mut buffer = self.take(values.len());
+        for (y, x) in buffer.iter_mut().zip(values) {
+            *y = T::from_f64(*x);
+        }
+        self.push_leaf(shape, buffer, false)
+    }
+
     fn leaf(&self, view: View<'_, T>, needs_grad: bool) -> Var<'_, T> {
         let mut buffer = self.take(view.shape.elements());
         weft_tensor::strided::copy_into(view, &mut buffer);
@@ -255,7 +270,8 @@ impl<'p, T: Real> Tape<'p, T> {
             let mut inner = self.inner.borrow_mut();
             let kept = inner.root(y.id);
             for id in (start..inner.nodes.len() as u32).filter(|&id| id != kept && id != y.id) {
-                if inner.nodes[id as usize].op.is_some() {
+                // A leaf cannot be computed again.
+                if inner.nodes[id as usize].op.is_some() || !self.recording.get() {
                     inner.release(id, self.pool);
                 }
             }
@@ -265,6 +281,11 @@ impl<'p, T: Real> Tape<'p, T> {
             }
         }
         y
+    }
+
+    /// Runs `f`; on a tape that does not record, gives up all values but its result, which saves memory for nothing.
+    pub fn frugally<'t>(&'t self, f: impl FnOnce() -> Var<'t, T>) -> Var<'t, T> {
+        if self.recording.get() { f() } else { self.checkpoint(f) }
     }
 
     fn push(&self, node: Node<T>) -> Var<'_, T> {
@@ -379,6 +400,21 @@ impl<'t, T: Real> Var<'t, T> {
     #[track_caller]
     pub fn to_vec(self) -> Vec<T> {
         self.values().to_vec()
+    }
+
+    /// A value computed outside of the ops, from this one, without a derivative: for inference.
+    ///
+    /// `f` gets this value and the memory of the result, which may hold anything.
+    ///
+    /// # Panics
+    /// If the tape records and a gradient could be asked for.
+    #[track_caller]
+    pub fn compute(self, shape: impl Into<Shape>, f: impl FnOnce(&[T], &mut [T])) -> Var<'t, T> {
+        let (tape, shape) = (self.tape, shape.into());
+        assert!(!tape.is_recording(), "compute: there is no derivative; use a tape for inference");
+        let mut y = tape.take(shape.elements());
+        f(&self.values(), &mut y);
+        tape.push_leaf(shape, y, false)
     }
 
     /// The value of a single element.

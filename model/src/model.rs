@@ -1,0 +1,95 @@
+//! Any of the models behind one interface.
+
+use std::sync::Arc;
+
+use weft_autograd::{ParamId, Params, Tape, Var};
+use weft_tensor::Real;
+
+use crate::Error;
+use crate::bigram::Bigram;
+use crate::config::{ModelConfig, ModelKind};
+use crate::init::Builder;
+use crate::layers::{KvCache, Pass};
+use crate::text::Batch;
+use crate::transformer::Transformer;
+
+/// A model without its parameters: it knows their ids.
+pub struct Model {
+    config: ModelConfig,
+    network: Network,
+}
+
+enum Network {
+    Transformer(Transformer),
+    Bigram(Bigram),
+}
+
+impl Model {
+    /// The model that `config` describes, and its first parameters.
+    pub fn new<T: Real>(config: &ModelConfig, seed: u64) -> Result<(Model, Params<T>), Error> {
+        config.validate()?;
+        let mut builder = Builder::new();
+        let network = match config.model {
+            ModelKind::Transformer => Network::Transformer(Transformer::new(&mut builder, config)),
+            ModelKind::Bigram => Network::Bigram(Bigram::new(&mut builder, config)),
+        };
+        Ok((Model { config: config.clone(), network }, builder.finish(seed)))
+    }
+
+    /// The sizes and switches.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The score of every token to come next: (B, T, V). See [`Transformer::logits`].
+    pub fn logits<'t, T: Real>(
+        &self,
+        tape: &'t Tape<'t, T>,
+        ids: &Arc<[u32]>,
+        seq_len: usize,
+        first: usize,
+        caches: Option<&mut [KvCache<T>]>,
+        pass: Pass,
+    ) -> Var<'t, T> {
+        match &self.network {
+            Network::Transformer(model) => model.logits(tape, ids, seq_len, first, caches, pass),
+            Network::Bigram(model) => model.logits(tape, ids, seq_len),
+        }
+    }
+
+    /// `scale` · Σ −ln p(target) over the targets of a batch that count, in nats: their mean with `scale` = 1 / their number.
+    pub fn loss<'t, T: Real>(
+        &self,
+        tape: &'t Tape<'t, T>,
+        batch: &Batch,
+        scale: f64,
+        pass: Pass,
+    ) -> Var<'t, T> {
+        let logits = self.logits(tape, &batch.inputs, batch.seq_len, 0, None, pass);
+        logits.cross_entropy(batch.targets.clone(), scale)
+    }
+
+    /// An empty cache for each block, with room for `block_size` tokens of `batch` sequences.
+    pub fn caches<T: Real>(&self, batch: usize) -> Vec<KvCache<T>> {
+        match &self.network {
+            Network::Transformer(model) => model.caches(batch),
+            Network::Bigram(_) => Vec::new(),
+        }
+    }
+
+    /// How much each token of one sequence attends to each: for every block, (H, T, T). Nothing for a model without attention.
+    pub fn attention_weights<T: Real>(&self, tape: &Tape<'_, T>, ids: &Arc<[u32]>) -> Vec<Vec<T>> {
+        match &self.network {
+            Network::Transformer(model) => model.attention_weights(tape, ids),
+            Network::Bigram(_) => Vec::new(),
+        }
+    }
+
+    /// The table with a row of numbers for each token.
+    pub fn token_embedding(&self) -> ParamId {
+        match &self.network {
+            Network::Transformer(model) => model.token_embedding(),
+            Network::Bigram(model) => model.token_embedding(),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Training: an iterator of events. The caller draws the progress bar, writes the files and decides when to stop.
+
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+use weft_autograd::{Grads, Params, Pool, Tape};
+use weft_tensor::kernels::optimizer::add_and_sum_squares;
+
+use crate::Error;
+use crate::config::TrainConfig;
+use crate::evaluate::{Evaluation, evaluate};
+use crate::layers::{DropoutKey, Pass};
+use crate::model::Model;
+use crate::optim::Optimizer;
+use crate::text::{Batch, BatchShape, Dataset, TrainBatches, Trim};
+
+/// The most parts of a batch that compute side by side, each with a gradient of its own.
+const MAX_REPLICAS: usize = 8;
+/// Non-finite steps in a row after which training gives up.
+const MAX_BAD_STEPS: u32 = 3;
+
+/// What happens while training.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// An update was made.
+    Step(Step),
+    /// An update was left out, because the loss or the gradient is not finite.
+    Skipped(Step),
+    /// The validation split was evaluated.
+    Evaluated {
+        /// Updates made so far.
+        step: u64,
+        /// On the whole validation split; `None` if it is empty.
+        val: Option<Evaluation>,
+        /// The validation loss is the lowest so far (or there is none to go by).
+        best: bool,
+    },
+}
+
+/// One update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Updates made, this one included.
+    pub step: u64,
+    /// Mean loss of the batch before the update, in nats per token.
+    pub train_loss: f64,
+    /// The learning rate.
+    pub lr: f64,
+    /// The norm of the gradient of all parameters, before clipping.
+    pub grad_norm: f64,
+    /// Tokens predicted.
+    pub tokens: usize,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Where a run stands: with the parameters and the moments of the optimiser, all that is needed to go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Updates made.
+    pub step: u64,
+    /// Tokens seen.
+    pub tokens: u64,
+    /// The lowest validation loss so far, and the step it was found at.
+    pub best: Option<(f64, u64)>,
+}
+
+/// A part of the batch: its tape's memory, its gradient, its rows.
+struct Replica {
+    pool: Pool,
+    grads: Grads,
+    batches: Vec<Batch>,
+    loss: f64,
+}
+
+/// A training run. Iterate over it to train.
+pub struct Trainer {
+    config: TrainConfig,
+    model: Model,
+    params: Params,
+    optimizer: Optimizer,
+    data: Dataset,
+    batches: TrainBatches,
+    replicas: Vec<Replica>,
+    progress: Progress,
+    /// An evaluation is due before the next step.
+    evaluate_next: bool,
+    bad_steps: u32,
+    started: Instant,
+}
+
+impl Trainer {
+    /// A run of `model` from `params` on, from its first step.
+    pub fn new(config: TrainConfig, model: Model, params: Params, data: Dataset) -> Result<Trainer, Error> {
+        config.validate()?;
+        let block_size = model.config().block_size;
+        let n_replicas = replicas(config.batch_size, block_size, params.layout().elements());
+        let rows = config.batch_size / n_replicas;
+        let shape = BatchShape { batch_size: rows, block_size, trim: Trim::ToMultiple(TRIM) };
+        let batches = TrainBatches::new(data.train(), config.seed, shape, config.grad_accum * n_replicas);
+        let replica = || Replica {
+            pool: Pool::new(),
+            grads: Grads::new(&params),
+            batches: (0..config.grad_accum).map(|_| Batch::default()).collect(),
+            loss: 0.0,
+        };
+        Ok(Trainer {
+            replicas: (0..n_replicas).map(|_| replica()).collect(),
+            optimizer: Optimizer::new(config.optimizer(), &params),
+            batches,
+            config,
+            model,
+            params,
+            data,
+            progress: Progress::default(),
+            evaluate_next: false,
+            bad_steps: 0,
+            started: Instant::now(),
+        })
+    }
+
+    /// Goes on where a run stood.
+    pub fn resume(&mut self, progress: Progress, moments: &[impl AsRef<[f32]>]) {
+        for (to, from) in self.optimizer.moments_mut().iter_mut().zip(moments) {
+            to.copy_from_slice(from.as_ref());
+        }
+        self.progress = progress;
+    }
+
+    /// The numbers of the run.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The parameters as they stand.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The optimiser as it stands.
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
+
+    /// The data.
+    pub fn data(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// Where the run stands.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// What the batches had to say about the data.
+    pub fn notes(&self) -> &[crate::text::Note] {
+        self.batches.notes()
+    }
+
+    /// One update.
+    fn step(&mut self) -> Result<Event, Error> {
+        let began = Instant::now();
+        let step = self.progress.step;
+        let n = self.replicas.len();
+        let mut tokens = 0;
+        for (r, replica) in self.replicas.iter_mut().enumerate() {
+            for (a, batch) in replica.batches.iter_mut().enumerate() {
+                self.batches.batch_into(step, a * n + r, batch);
+                tokens += batch.n_targets;
+            }
+        }
+        let scale = 1.0 / tokens as f64;
+        let (model, params, seed) = (&self.model, &self.params, self.config.seed);
+        self.replicas.par_iter_mut().enumerate().for_each(|(r, replica)| {
+            replica.loss = 0.0;
+            replica.grads.reset();
+            for (a, batch) in replica.batches.iter().enumerate() {
+                let part = (a * n + r) as u32;
+                let tape = Tape::new(params, &replica.pool);
+                let loss =
+                    model.loss(&tape, batch, scale, Pass { dropout: Some(DropoutKey { seed, step, part }) });
+                replica.loss += f64::from(loss.item());
+                loss.backward(&mut replica.grads);
+            }
+        });
+        let train_loss: f64 = self.replicas.iter().map(|replica| replica.loss).sum();
+        let (first, others) = self.replicas.split_first_mut().expect("at least one replica");
+        if let Some(name) = first.grads.missing().next() {
+            return Err(Error::NoGradient { name: name.into() });
+        }
+        let mut parts: [&[f32]; MAX_REPLICAS] = [&[]; MAX_REPLICAS];
+        for (part, replica) in parts.iter_mut().zip(&*others) {
+            *part = replica.grads.flat();
+        }
+        let grad_norm = add_and_sum_squares(first.grads.flat_mut(), &parts[..others.len()]).sqrt();
+        let lr = self.config.schedule().at(step);
+        let mut done = Step { step: step + 1, train_loss, lr, grad_norm, tokens, time: Duration::ZERO };
+        let finite = train_loss.is_finite() && grad_norm.is_finite();
+        if finite {
+            let clip = self.config.grad_clip;
+            // The small number is PyTorch's: it keeps a gradient of zero from being divided by itself.
+            let grad_scale = if clip > 0.0 { (clip / (grad_norm + 1e-6)).min(1.0) } else { 1.0 };
+            self.optimizer.step(&mut self.params, &first.grads, step + 1, lr, grad_scale);
+        }
+        self.progress.step += 1;
+        self.progress.tokens += tokens as u64;
+        let step = self.progress.step;
+        self.evaluate_next = step.is_multiple_of(self.config.eval_interval) || step == self.config.max_iters;
+        done.time = began.elapsed();
+        if finite {
+            self.bad_steps = 0;
+            return Ok(Event::Step(done));
+        }
+        self.bad_steps += 1;
+        if self.bad_steps == MAX_BAD_STEPS {
+            let layout = first.grads.layout().clone();
+            let bad = layout
+                .ids()
+                .find(|id| first.grads.get(*id).is_some_and(|grad| grad.iter().any(|x| !x.is_finite())));
+            let name = bad.map_or("none", |id| layout.name(id)).into();
+            return Err(Error::NotFinite { step, loss: train_loss, grad_norm, name });
+        }
+        Ok(Event::Skipped(done))
+    }
+
+    fn evaluate(&mut self) -> Event {
+        self.evaluate_next = false;
+        let split = self.data.val();
+        let val = (!split.is_empty()).then(|| evaluate(&self.model, &self.params, split));
+        let step = self.progress.step;
+        // Without a validation split the last weights are the best.
+        let loss = val.map_or(f64::NEG_INFINITY, |val| val.loss);
+        let best = self.progress.best.is_none_or(|(lowest, _)| loss < lowest || val.is_none());
+        if best && val.is_some() {
+            self.progress.best = Some((loss, step));
+        }
+        Event::Evaluated { step, val, best }
+    }
+
+    /// All updates are made, or the time is up.
+    fn is_over(&self) -> bool {
+        let max_time = self.config.max_time;
+        let late = max_time > 0.0 && self.started.elapsed().as_secs_f64() >= max_time;
+        late || self.progress.step >= self.config.max_iters
+    }
+}
+
+impl Iterator for Trainer {
+    type Item = Result<Event, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.evaluate_next {
+            return Some(Ok(self.evaluate()));
+        }
+        if self.is_over() {
+            return None;
+        }
+        Some(self.step())
+    }
+}
+
+/// Batches are cut to the longest row of a part, rounded up to this many columns: few shapes, so that memory is used again.
+const TRIM: usize = 4;
+
+/// How many parts a batch is cut into: from the sizes alone, so that the threads do not show in the result.
+///
+/// A part of a hundred tokens or more keeps the matrix products busy; a large model's gradients, one for each part, cost more
+/// than the parts gain.
+fn replicas(batch_size: usize, block_size: usize, n_params: usize) -> usize {
+    const TOKENS: usize = 128;
+    const LARGE: usize = 5_000_000;
+    let most = if n_params > LARGE { 2 } else { 4 };
+    let wanted = (batch_size * block_size / TOKENS).clamp(1, most.min(MAX_REPLICAS));
+    (1..=wanted).rev().find(|n| batch_size.is_multiple_of(*n)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_follow_from_the_sizes() {
+        assert_eq!(replicas(32, 16, 200_000), 4);
+        assert_eq!(replicas(12, 64, 800_000), 4);
+        assert_eq!(replicas(16, 256, 10_000_000), 2);
+        assert_eq!(replicas(7, 64, 1000), 1, "seven rows cannot be cut evenly");
+        assert_eq!(replicas(1, 8, 1000), 1);
+    }
+}
