@@ -23,21 +23,26 @@ impl Array {
 
 /// A random array of rank 0 to 5, sliced, transposed, permuted, stretched.
 fn array(random: &mut impl Rng) -> Array {
-    let rank = random.random_range(0..=4);
-    let sizes: Vec<usize> =
-        (0..rank).map(|_| [0, 1, 1, 2, 3, 5, 17, 33][random.random_range(0..8)]).collect();
+    let rank = [0, 1, 2, 2, 3, 3, 4, 5][random.random_range(0..8)];
+    let sizes: Vec<usize> = (0..rank)
+        .map(|_| {
+            [0, 1, 2, 2, 3, 3, 4, 5, 7, 17, 18, 33][random.random_range(0..if rank > 3 { 8 } else { 12 })]
+        })
+        .collect();
     let shape = Shape::new(&sizes);
     let data = (0..shape.elements()).map(|_| random.random_range(-2.0..2.0)).collect();
     let mut layout = Layout::contiguous(shape);
-    for _ in 0..random.random_range(0..4) {
+    for _ in 0..random.random_range(0..6) {
         let rank = layout.shape.rank();
         let axis = random.random_range(0..=rank);
-        layout = match random.random_range(0..4) {
+        layout = match random.random_range(0..5) {
             0 if rank < 5 => layout.unsqueeze(axis).unwrap(),
             1 if axis < rank => layout.transpose(axis, random.random_range(0..rank)).unwrap(),
-            2 if axis < rank => {
-                let start = random.random_range(0..=layout.shape[axis]);
-                layout.slice(axis, start..random.random_range(start..=layout.shape[axis])).unwrap()
+            2 | 3 if axis < rank => {
+                // Rarely empty.
+                let size = layout.shape[axis];
+                let start = random.random_range(0..=size / 2);
+                layout.slice(axis, start..random.random_range(size.div_ceil(2)..=size)).unwrap()
             }
             _ => {
                 let mut sizes = layout.shape.to_vec();

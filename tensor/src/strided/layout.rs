@@ -90,9 +90,9 @@ impl Layout {
             let message = format!("slice: {range:?} does not lie within axis {axis} of {}", self.shape);
             return Err(ShapeError(message));
         }
-        // A slice of no elements starts where the whole does, so that its offset stays within the memory.
-        let start = if range.is_empty() { 0 } else { range.start };
         let shape = resized(&self.shape, axis, range.len());
+        // A slice of no elements starts where the whole does, so that its offset stays within the memory.
+        let start = if shape.elements() == 0 { 0 } else { range.start };
         Ok(Layout { shape, strides: self.strides, offset: self.offset + start * self.strides[axis] })
     }
 

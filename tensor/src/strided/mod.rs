@@ -23,8 +23,9 @@ pub use index::{
     check_ids, concat, concat_shape, gather, gather_backward, gather_shape, index_select,
     index_select_backward, one_hot, slice_backward,
 };
+pub(crate) use layout::resized;
 pub use layout::{Layout, fit};
-pub use reduce::{argmax, max, mean, reduced_shape, sum, sum_to, variance};
+pub use reduce::{argmax, max, max_shape, mean, reduced_shape, sum, sum_to, variance};
 
 /// Outputs from which on an operation is split over threads: below, waking a worker costs more than it saves.
 const SPLIT_FROM: usize = 1 << 18;

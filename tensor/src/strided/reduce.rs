@@ -34,6 +34,15 @@ pub fn reduced_shape(op: &str, shape: &Shape, axes: &[usize], keepdim: bool) -> 
     Ok(Shape::new(&sizes[..rank]))
 }
 
+/// [`reduced_shape`] of [`max`], which needs elements to choose from.
+pub fn max_shape(shape: &Shape, axes: &[usize]) -> Result<Shape, ShapeError> {
+    let reduced = reduced_shape("max", shape, axes, false)?;
+    if count(shape, axes) == 0 && reduced.elements() > 0 {
+        return Err(ShapeError(format!("max: axes {axes:?} of {shape} hold no elements")));
+    }
+    Ok(reduced)
+}
+
 /// How many elements make one of the result.
 fn count(shape: &Shape, axes: &[usize]) -> usize {
     axes.iter().map(|&axis| shape[axis]).product()
