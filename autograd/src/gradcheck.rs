@@ -95,12 +95,13 @@ pub fn gradcheck<const N: usize>(
 pub fn randn(shape: impl Into<Shape>) -> Tensor<f64> {
     let shape = shape.into();
     let mut random = Random::new(shape.elements() as u64, Purpose::Test, 0, 0);
-    let values = (0..shape.elements()).map(|_| rand_distr::Distribution::sample(&rand_distr::StandardNormal, &mut random));
+    let values = (0..shape.elements())
+        .map(|_| rand_distr::Distribution::sample(&rand_distr::StandardNormal, &mut random));
     Tensor::from_vec(values.collect(), shape)
 }
 
 /// A function of any number of inputs.
-pub(crate) type Function = dyn for<'t> Fn(&[Var<'t, f64>]) -> Var<'t, f64>;
+pub(crate) type Function<'a> = dyn for<'t> Fn(&[Var<'t, f64>]) -> Var<'t, f64> + 'a;
 
 /// A function of an array as one of a slice.
 pub(crate) fn of_slice<const N: usize, F>(f: F) -> impl for<'t> Fn(&[Var<'t, f64>]) -> Var<'t, f64>
@@ -111,7 +112,7 @@ where
 }
 
 /// Checks the gradients of `f` by those of its inputs that `needs` names; the others are constants.
-pub(crate) fn check(f: &Function, inputs: &[Tensor<f64>], needs: &[bool]) -> Result<Checked, Mismatch> {
+pub(crate) fn check(f: &Function<'_>, inputs: &[Tensor<f64>], needs: &[bool]) -> Result<Checked, Mismatch> {
     let mut params = Params::from_views(&inputs.iter().map(Tensor::view).collect::<Vec<_>>());
     let pool = Pool::new();
     let loss = |tape: &Tape<'_, f64>| -> f64 { weighted(f, tape, needs).item() };
@@ -141,7 +142,7 @@ pub(crate) fn check(f: &Function, inputs: &[Tensor<f64>], needs: &[bool]) -> Res
 }
 
 /// The output of `f` summed with fixed random weights. The inputs are the parameters of the tape.
-fn weighted<'t>(f: &Function, tape: &'t Tape<'t, f64>, needs: &[bool]) -> Var<'t, f64> {
+fn weighted<'t>(f: &Function<'_>, tape: &'t Tape<'t, f64>, needs: &[bool]) -> Var<'t, f64> {
     let params = tape.params();
     let vars: Vec<_> = params
         .layout()

@@ -86,7 +86,7 @@ impl ParamLayout {
 
 /// The parameters of a model: what a [`Tape`](crate::Tape) reads.
 #[derive(Clone)]
-pub struct Params<T = f32> {
+pub struct Params<T: Real = f32> {
     layout: Arc<ParamLayout>,
     data: Buffer<T>,
 }
@@ -101,7 +101,8 @@ impl<T: Real> Params<T> {
     /// Parameters without names (they are called `0`, `1`, …) from views of any layout.
     pub fn from_views(views: &[View<'_, T>]) -> Self {
         let mut layout = ParamLayout::new();
-        let ids: Vec<_> = views.iter().enumerate().map(|(i, view)| layout.add(i.to_string(), view.shape)).collect();
+        let ids: Vec<_> =
+            views.iter().enumerate().map(|(i, view)| layout.add(i.to_string(), view.shape)).collect();
         let mut params = Params::zeros(layout);
         for (id, view) in ids.into_iter().zip(views) {
             weft_tensor::strided::copy_into(*view, params.get_mut(id));
@@ -154,7 +155,7 @@ impl<T: Real> Params<T> {
 /// A gradient is overwritten at its first write after [`Grads::reset`] and added to afterwards, so nothing is ever
 /// zero-filled. Until its first write a parameter has no gradient.
 #[derive(Clone)]
-pub struct Grads<T = f32> {
+pub struct Grads<T: Real = f32> {
     layout: Arc<ParamLayout>,
     data: Buffer<T>,
     written: Vec<bool>,

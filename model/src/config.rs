@@ -178,7 +178,9 @@ impl ModelConfig {
         }
         if self.position == Position::Rotary && !self.head_size().is_multiple_of(2) {
             let size = self.head_size();
-            return fail(format!("position = \"rotary\" turns pairs: n_embd / n_head is {size}, which is odd"));
+            return fail(format!(
+                "position = \"rotary\" turns pairs: n_embd / n_head is {size}, which is odd"
+            ));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return fail(format!("dropout is {}: it must be at least 0 and below 1", self.dropout));

@@ -10,7 +10,8 @@ use std::io;
 /// [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {    // ---- configuration and training ----
+pub enum Error {
+    // ---- configuration and training ----
     /// A setting that cannot be; the message names it.
     #[error("{0}")]
     Config(String),

@@ -36,7 +36,8 @@ const PARTS: usize = 16;
 /// The loss of every token of `split`, in batches of the model's context length.
 pub fn evaluate<T: Real>(model: &Model, params: &Params<T>, split: &Split) -> Evaluation {
     let block_size = model.config().block_size;
-    let shape = BatchShape { batch_size: (TOKENS / block_size).max(1), block_size, trim: Trim::ToMultiple(1) };
+    let shape =
+        BatchShape { batch_size: (TOKENS / block_size).max(1), block_size, trim: Trim::ToMultiple(1) };
     let batches = EvalBatches::new(split, shape);
     let part = batches.len().div_ceil(PARTS).max(1);
     let sums: Vec<Vec<f64>> = (0..batches.len().div_ceil(part))

@@ -177,11 +177,11 @@ fn generate_batch<T: Real>(
         let tape = Tape::inference(params, &pool);
         let logits = model.logits(&tape, &ids.into(), seq_len, position, Some(&mut caches), Pass::default());
         cached_to = len;
-        let logits = logits.values();
         for (i, text) in texts.iter_mut().enumerate() {
-            let row = &logits[((i + 1) * seq_len - 1) * vocab_size..][..vocab_size];
+            let last = ((i + 1) * seq_len - 1) * vocab_size;
             let uniform = Key::new(config.seed, Purpose::Sampling, new as u64, (first + i) as u32).f64_at(0);
-            let (id, logprob) = config.draw(row, uniform, &mut order);
+            let draw = |logits: &[T]| config.draw(&logits[last..last + vocab_size], uniform, &mut order);
+            let (id, logprob) = logits.with_values(draw);
             text.push(id);
             if open[i] {
                 logprobs[i] += logprob;
@@ -209,7 +209,10 @@ mod tests {
             for len in 1..100 {
                 let kept = len - context_start(len, block_size);
                 assert!(kept <= block_size, "{len} tokens, block {block_size}: {kept} kept");
-                assert!(kept == len || kept > block_size / 2, "{len} tokens, block {block_size}: {kept} kept");
+                assert!(
+                    kept == len || kept > block_size / 2,
+                    "{len} tokens, block {block_size}: {kept} kept"
+                );
             }
         }
     }

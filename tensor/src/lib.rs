@@ -35,5 +35,5 @@ pub use buffer::{Buffer, Pool};
 pub use kernels::Grad;
 pub use real::Real;
 pub use shape::{Shape, ShapeError};
-pub use tensor::{Tensor, matmul_shape};
+pub use tensor::Tensor;
 pub use view::View;

@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rand::RngExt;
 use weft_tensor::random::{Purpose, Random};
 use weft_tensor::simd::at_every_level;
-use weft_tensor::{Shape, Tensor, matmul_shape};
+use weft_tensor::strided::matmul_shape;
+use weft_tensor::{Shape, Tensor};
 
 /// Some hundred roundings of sums below 100.
 const TOLERANCE: f64 = 1e-4;

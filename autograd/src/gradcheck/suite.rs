@@ -36,7 +36,7 @@ pub(crate) struct Cases {
 pub(crate) struct Case {
     op: &'static str,
     inputs: Vec<Tensor<f64>>,
-    function: Box<Function>,
+    function: Box<Function<'static>>,
 }
 
 impl Cases {
@@ -171,12 +171,13 @@ impl Lay {
 impl Case {
     fn run(&self, report: &mut OpReport, seen: &mut BTreeSet<&'static str>) -> Result<(), String> {
         let n = self.inputs.len();
-        let mut check_one = |what: &dyn std::fmt::Debug, f: &Function, inputs: &[Tensor<f64>], needs: &[bool]| {
-            report.checks += 1;
-            let checked = check(f, inputs, needs).map_err(|mismatch| format!("{what:?}: {mismatch}"))?;
-            report.checked = report.checked.and(checked);
-            Ok::<(), String>(())
-        };
+        let mut check_one =
+            |what: &dyn std::fmt::Debug, f: &Function<'_>, inputs: &[Tensor<f64>], needs: &[bool]| {
+                report.checks += 1;
+                let checked = check(f, inputs, needs).map_err(|mismatch| format!("{what:?}: {mismatch}"))?;
+                report.checked = report.checked.and(checked);
+                Ok::<(), String>(())
+            };
         for subset in 1..1u32 << n {
             let needs: Vec<bool> = (0..n).map(|i| subset >> i & 1 == 1).collect();
             check_one(&needs, &self.function, &self.inputs, &needs)?;
@@ -186,7 +187,8 @@ impl Case {
         for lay in Lay::ALL.into_iter().skip(1).filter(|lay| shapes.iter().any(|shape| lay.applies(shape))) {
             let stored: Vec<_> = self.inputs.iter().map(|x| lay.store(x)).collect();
             let laid = function(|vars: &[Var<'_, f64>]| {
-                let vars: Vec<_> = vars.iter().zip(&shapes).map(|(var, shape)| lay.load(*var, *shape)).collect();
+                let vars: Vec<_> =
+                    vars.iter().zip(&shapes).map(|(var, shape)| lay.load(*var, *shape)).collect();
                 (self.function)(&vars)
             });
             check_one(&lay, &laid, &stored, &all)?;
@@ -213,7 +215,8 @@ impl Case {
             tape.op_names(seen);
             loss.backward(&mut grads);
             let zeros = |id| vec![0.0; params.layout().shape(id).elements()];
-            let grads = params.layout().ids().flat_map(|id| grads.get(id).map_or_else(|| zeros(id), <[f64]>::to_vec));
+            let grads =
+                params.layout().ids().flat_map(|id| grads.get(id).map_or_else(|| zeros(id), <[f64]>::to_vec));
             let mut all: Vec<f64> = grads.collect();
             all.push(loss.item());
             all
@@ -222,7 +225,9 @@ impl Case {
         for (i, (a, b)) in fused.iter().zip(reference).enumerate() {
             let close = (*a - *b).abs() <= REFERENCE * (1.0 + b.abs());
             if !close {
-                return Err(format!("element {i} of the gradients and the loss: fused {a:e}, reference {b:e}"));
+                return Err(format!(
+                    "element {i} of the gradients and the loss: fused {a:e}, reference {b:e}"
+                ));
             }
         }
         Ok(())

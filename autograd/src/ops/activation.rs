@@ -17,13 +17,14 @@ use crate::tape::Var;
 pub(crate) struct Activation(Kind);
 
 impl Op<1> for Activation {
-    const NAMES: &'static [&'static str] = &["gelu", "gelu_erf", "silu", "relu_squared"];
+    const NAMES: &'static [&'static str] = &["gelu", "gelu_erf", "silu", "fused_relu", "relu_squared"];
 
     fn name(&self) -> &'static str {
         match self.0 {
             Kind::GeluTanh => "gelu",
             Kind::GeluErf => "gelu_erf",
             Kind::Silu => "silu",
+            Kind::Relu => "fused_relu",
             Kind::Relu2 => "relu_squared",
         }
     }
@@ -39,6 +40,7 @@ impl Op<1> for Activation {
             cases.add("gelu_erf", [x.clone()], |[x]| x.gelu_erf());
             cases.add("silu", [x.clone()], |[x]| x.silu());
             cases.add("relu_squared", [x.clone()], |[x]| x.relu_squared());
+            cases.add("fused_relu", [x.clone()], |[x]| x.activation(Kind::Relu));
             cases.add("silu", [x], |[x]| (x.silu() * x).silu());
         }
     }
@@ -77,7 +79,8 @@ pub(super) fn reference<T: Real>(kind: Kind, x: Var<'_, T>) -> Var<'_, T> {
         }
         Kind::GeluErf => x * 0.5 * ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0),
         Kind::Silu => x * x.sigmoid(),
-        Kind::Relu2 => x.relu() * x.relu(),
+        Kind::Relu => x.relu(),
+        Kind::Relu2 => x.relu().square(),
     }
 }
 

@@ -66,7 +66,7 @@ impl Primitive<2> for Binary {
             Kind::Add | Kind::Sub => dy,
             Kind::Mul => dy * b,
             Kind::Div => dy / b,
-            Kind::Max => unreachable!("no op is made of it"),
+            _ => unreachable!("no op is made of it"),
         };
         // d(a/b)/db = −a/b² = −y/b
         let db = || match self.0 {
@@ -74,7 +74,7 @@ impl Primitive<2> for Binary {
             Kind::Sub => -dy,
             Kind::Mul => dy * a,
             Kind::Div => -(dy * y / b),
-            Kind::Max => unreachable!("no op is made of it"),
+            _ => unreachable!("no op is made of it"),
         };
         [need_a.then(|| da().sum_to(a.shape())), need_b.then(|| db().sum_to(b.shape()))]
     }
@@ -116,14 +116,5 @@ operators! {
     Add::add, Add, |x, c| x.affine(1.0, c), x.affine(1.0, c);
     Sub::sub, Sub, |x, c| x.affine(1.0, -c), x.affine(-1.0, c);
     Mul::mul, Mul, |x, c| x.affine(c, 0.0), x.affine(c, 0.0);
-    Div::div, Div, |x, c| x.affine(1.0 / c, 0.0), x.powf(-1.0).affine(c, 0.0);
-}
-
-impl<'t, T: Real> std::ops::Neg for Var<'t, T> {
-    type Output = Var<'t, T>;
-
-    #[track_caller]
-    fn neg(self) -> Self {
-        self.affine(-1.0, 0.0)
-    }
+    Div::div, Div, |x, c| x.affine(1.0 / c, 0.0), x.recip().affine(c, 0.0);
 }

@@ -14,7 +14,7 @@ pub(crate) struct Matmul {
 }
 
 /// A view with its last two axes exchanged, or not.
-fn turned<T>(x: View<'_, T>, transpose: bool) -> View<'_, T> {
+fn turned<T: Real>(x: View<'_, T>, transpose: bool) -> View<'_, T> {
     let rank = x.shape.rank();
     if transpose { x.transpose(rank - 2, rank - 1) } else { x }
 }

@@ -47,8 +47,8 @@ impl Primitive<1> for Softmax {
     fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
         let cols = x.shape.last();
         match self {
-            Softmax::Plain => softmax::softmax(x.data, cols, y),
-            Softmax::Log => softmax::log_softmax(x.data, cols, y),
+            Softmax::Plain => softmax::softmax(x.data, y, cols),
+            Softmax::Log => softmax::log_softmax(x.data, y, cols),
         }
     }
 

@@ -13,17 +13,25 @@ pub(crate) struct Unary(Kind);
 const TWO_OVER_SQRT_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI;
 
 impl Op<1> for Unary {
-    const NAMES: &'static [&'static str] = &["exp", "ln", "sqrt", "tanh", "erf", "sigmoid", "relu"];
+    const NAMES: &'static [&'static str] = &[
+        "exp", "ln", "tanh", "sigmoid", "erf", "sqrt", "recip", "neg", "abs", "square", "relu", "step", "sign",
+    ];
 
     fn name(&self) -> &'static str {
         match self.0 {
             Kind::Exp => "exp",
             Kind::Ln => "ln",
-            Kind::Sqrt => "sqrt",
             Kind::Tanh => "tanh",
-            Kind::Erf => "erf",
             Kind::Sigmoid => "sigmoid",
+            Kind::Erf => "erf",
+            Kind::Sqrt => "sqrt",
+            Kind::Recip => "recip",
+            Kind::Neg => "neg",
+            Kind::Abs => "abs",
+            Kind::Square => "square",
             Kind::Relu => "relu",
+            Kind::Step => "step",
+            Kind::Sign => "sign",
         }
     }
 
@@ -40,7 +48,15 @@ impl Op<1> for Unary {
             cases.add("tanh", [x.clone()], |[x]| x.tanh());
             cases.add("erf", [x.clone()], |[x]| x.erf());
             cases.add("sigmoid", [x.clone()], |[x]| x.sigmoid());
-            cases.add("relu", [x], |[x]| x.relu());
+            cases.add("relu", [x.clone()], |[x]| x.relu());
+            cases.add("neg", [x.clone()], |[x]| -x);
+            cases.add("abs", [x.clone()], |[x]| x.abs());
+            cases.add("square", [x.clone()], |[x]| x.square());
+            // Masks are constant where they are smooth: the gradient is that of the other factor.
+            cases.add("step", [x.clone()], |[x]| x * x.step());
+            cases.add("sign", [x], |[x]| x * x * x.sign());
+            let z = cases.positive(*shape);
+            cases.add("recip", [z], |[x]| x.recip());
         }
         let x = cases.normal([4]);
         cases.add("tanh", [x], |[x]| x * x.tanh());
@@ -59,19 +75,25 @@ impl Primitive<1> for Unary {
         dy: Var<'t, T>,
         _needs: [bool; 1],
     ) -> [Option<Var<'t, T>>; 1] {
-        [Some(match self.0 {
+        let dx = match self.0 {
             Kind::Exp => dy * y,
             Kind::Ln => dy / x,
-            Kind::Sqrt => dy / y * 0.5,
             // tanh′ = 1 − tanh²
-            Kind::Tanh => dy * (1.0 - y * y),
-            // erf′ = 2/√π · e^(−x²)
-            Kind::Erf => dy * (-(x * x)).exp() * TWO_OVER_SQRT_PI,
+            Kind::Tanh => dy * (1.0 - y.square()),
             // σ′ = σ (1 − σ)
             Kind::Sigmoid => dy * y * (1.0 - y),
+            // erf′ = 2/√π · e^(−x²)
+            Kind::Erf => dy * (-x.square()).exp() * TWO_OVER_SQRT_PI,
+            Kind::Sqrt => dy / y * 0.5,
+            Kind::Recip => -(dy * y.square()),
+            Kind::Neg => -dy,
+            Kind::Abs => dy * x.sign(),
+            Kind::Square => dy * x * 2.0,
             // 0 at 0, as everywhere to its left
-            Kind::Relu => dy * x.greater_than(0.0),
-        })]
+            Kind::Relu => dy * x.step(),
+            Kind::Step | Kind::Sign => return [None],
+        };
+        [Some(dx)]
     }
 }
 
@@ -99,6 +121,24 @@ methods! {
     erf = Erf;
     /// 1 / (1 + e⁻ˣ), elementwise.
     sigmoid = Sigmoid;
-    /// max(x, 0), elementwise.
+    /// 1/x, elementwise.
+    recip = Recip;
+    /// |x|, elementwise; its derivative at 0 is taken as 0.
+    abs = Abs;
+    /// x², elementwise.
+    square = Square;
+    /// max(x, 0), elementwise; its derivative at 0 is taken as 0.
     relu = Relu;
+    /// 1 above zero, else 0. Its derivative is taken as zero.
+    step = Step;
+    /// 1 above zero, −1 below, 0 at zero. Its derivative is taken as zero.
+    sign = Sign;
+}
+
+impl<'t, T: Real> std::ops::Neg for Var<'t, T> {
+    type Output = Var<'t, T>;
+
+    fn neg(self) -> Self {
+        self.tape.apply(Unary(Kind::Neg), &[Some(self)])
+    }
 }

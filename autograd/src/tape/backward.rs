@@ -29,10 +29,22 @@ impl<'t, T: Real> Var<'t, T> {
     #[track_caller]
     pub fn backward(self, grads: &mut Grads<T>) {
         let tape = self.tape;
-        assert_eq!(self.shape().elements(), 1, "backward: the loss must be one number, not of shape {}", self.shape());
+        assert_eq!(
+            self.shape().elements(),
+            1,
+            "backward: the loss must be one number, not of shape {}",
+            self.shape()
+        );
         assert!(tape.is_recording(), "backward: this tape does not record");
-        assert!(!tape.spent.replace(true), "backward: this tape has been walked already; record the step again");
-        assert_eq!(grads.flat().len(), tape.params().flat().len(), "backward: grads belong to other parameters");
+        assert!(
+            !tape.spent.replace(true),
+            "backward: this tape has been walked already; record the step again"
+        );
+        assert_eq!(
+            grads.flat().len(),
+            tape.params().flat().len(),
+            "backward: grads belong to other parameters"
+        );
         let mut dy = tape.take(1);
         dy.fill(T::ONE);
         tape.recording.set(false);
@@ -159,8 +171,11 @@ impl<'t, T: Real> Walk<'t, T> {
         grads: &mut Grads<T>,
     ) {
         let tape = self.tape;
-        let mark = tape.inner.borrow().nodes.len() as u32;
-        let dy = tape.push_leaf(tape.inner.borrow().shape(id), dy, false);
+        let (mark, shape) = {
+            let inner = tape.inner.borrow();
+            (inner.nodes.len() as u32, inner.shape(id))
+        };
+        let dy = tape.push_leaf(shape, dy, false);
         let needs = targets.map(|target| target != Target::Nowhere);
         let derivatives = op.derivative(inputs.map(|input| tape.var(input)), tape.var(id), dy, needs);
         let roots = derivatives.map(|derivative| derivative.map(|var| tape.inner.borrow().root(var.id)));

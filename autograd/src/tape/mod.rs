@@ -3,7 +3,7 @@
 mod backward;
 mod higher;
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use weft_tensor::{Buffer, Real, Shape, View};
@@ -316,12 +316,10 @@ impl<T: Real> Drop for Tape<'_, T> {
         for id in 0..inner.nodes.len() as u32 {
             inner.release(id, self.pool);
         }
-        let mut inner = std::mem::replace(inner, Inner {
-            nodes: Vec::new(),
-            param_nodes: Vec::new(),
-            checkpoints: Vec::new(),
-            slots: Vec::new(),
-        });
+        let mut inner = std::mem::replace(
+            inner,
+            Inner { nodes: Vec::new(), param_nodes: Vec::new(), checkpoints: Vec::new(), slots: Vec::new() },
+        );
         inner.nodes.clear();
         inner.param_nodes.clear();
         inner.checkpoints.clear();
@@ -387,19 +385,19 @@ impl<'t, T: Real> Var<'t, T> {
         self.tape.inner.borrow().shape(self.id)
     }
 
-    /// The values, row by row, borrowed: nothing can be recorded while the borrow lasts.
+    /// Lets `f` read the values, row by row.
     ///
     /// # Panics
-    /// If the walk back or a checkpoint has released them.
+    /// If the walk back or a checkpoint has released them, or if `f` records.
     #[track_caller]
-    pub fn values(self) -> Ref<'t, [T]> {
-        Ref::map(self.tape.inner.borrow(), |inner| inner.data(self.tape.params, self.id))
+    pub fn with_values<R>(self, f: impl FnOnce(&[T]) -> R) -> R {
+        f(self.tape.inner.borrow().data(self.tape.params, self.id))
     }
 
     /// The values, row by row, copied.
     #[track_caller]
     pub fn to_vec(self) -> Vec<T> {
-        self.values().to_vec()
+        self.with_values(<[T]>::to_vec)
     }
 
     /// A value computed outside of the ops, from this one, without a derivative: for inference.
@@ -413,7 +411,7 @@ impl<'t, T: Real> Var<'t, T> {
         let (tape, shape) = (self.tape, shape.into());
         assert!(!tape.is_recording(), "compute: there is no derivative; use a tape for inference");
         let mut y = tape.take(shape.elements());
-        f(&self.values(), &mut y);
+        self.with_values(|x| f(x, &mut y));
         tape.push_leaf(shape, y, false)
     }
 
@@ -423,8 +421,7 @@ impl<'t, T: Real> Var<'t, T> {
     /// If there is not exactly one.
     #[track_caller]
     pub fn item(self) -> T {
-        let values = self.values();
-        assert_eq!(values.len(), 1, "item: shape {} has not exactly one element", self.shape());
-        values[0]
+        assert_eq!(self.shape().elements(), 1, "item: shape {} has not exactly one element", self.shape());
+        self.with_values(|values| values[0])
     }
 }

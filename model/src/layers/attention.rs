@@ -103,7 +103,8 @@ impl Attention {
         let (qkv, factor) = self.project(x, rotary, 0);
         let (batch, seq_len) = (qkv.shape()[0], qkv.shape()[1]);
         let mut weights = vec![T::ZERO; batch * self.heads.n_head * seq_len * seq_len];
-        attention::attention_weights(kernel(self.heads, batch, seq_len, factor), &qkv.values(), &mut weights);
+        let kernel = kernel(self.heads, batch, seq_len, factor);
+        qkv.with_values(|qkv| attention::attention_weights(kernel, qkv, &mut weights));
         weights
     }
 }

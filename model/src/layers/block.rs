@@ -21,7 +21,13 @@ pub struct Block {
 
 impl Block {
     /// Adds the parameters of block `index`.
-    pub fn new(builder: &mut Builder, config: &ModelConfig, index: usize, std: f64, residual_std: f64) -> Self {
+    pub fn new(
+        builder: &mut Builder,
+        config: &ModelConfig,
+        index: usize,
+        std: f64,
+        residual_std: f64,
+    ) -> Self {
         Block {
             ln_1: builder.scope("ln_1", |b| NormLayer::new(b, config)),
             attn: builder.scope("attn", |b| Attention::new(b, config, std, residual_std)),
@@ -42,7 +48,8 @@ impl Block {
         pass: Pass,
     ) -> Var<'t, T> {
         if let (Some(key), true) = (pass.dropout, self.dropout > 0.0) {
-            let drop = |y: Var<'t, T>, place: u32| y.dropout(self.dropout, key.mask(1 + 2 * self.index + place));
+            let drop =
+                |y: Var<'t, T>, place: u32| y.dropout(self.dropout, key.mask(1 + 2 * self.index + place));
             let x = x + drop(self.attn.forward(self.ln_1.forward(x), rotary, first, cache, None), 0);
             return x + drop(self.mlp.forward(self.ln_2.forward(x), None), 1);
         }

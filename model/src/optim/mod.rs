@@ -48,7 +48,13 @@ pub struct OptimizerConfig {
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        OptimizerConfig { optimizer: OptimizerKind::Adamw, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 }
+        OptimizerConfig {
+            optimizer: OptimizerKind::Adamw,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            weight_decay: 0.1,
+        }
     }
 }
 

@@ -57,7 +57,10 @@ pub fn rotary<T: Real>(
     }
     let (half, width) = (heads.head_size / 2, heads.width());
     let sequence = seq_len * width;
-    assert!(sequence > 0 && x.len().is_multiple_of(sequence), "rotary: x is not ({seq_len}, {width}) sequences");
+    assert!(
+        sequence > 0 && x.len().is_multiple_of(sequence),
+        "rotary: x is not ({seq_len}, {width}) sequences"
+    );
     let (cos, sin) = table.split_at(table.len() / 2);
     let (end, positions) = (first + seq_len, cos.len() / half);
     assert!(end <= positions, "rotary: position {end} is beyond the table of {positions}");

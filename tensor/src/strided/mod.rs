@@ -10,6 +10,7 @@
 mod elementwise;
 mod index;
 mod layout;
+mod matmul;
 mod reduce;
 mod walk;
 
@@ -25,6 +26,7 @@ pub use index::{
 };
 pub(crate) use layout::resized;
 pub use layout::{Layout, fit};
+pub use matmul::{matmul, matmul_shape};
 pub use reduce::{argmax, max, max_shape, mean, reduced_shape, sum, sum_to, variance};
 
 /// Outputs from which on an operation is split over threads: below, waking a worker costs more than it saves.

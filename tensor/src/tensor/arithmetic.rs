@@ -3,8 +3,8 @@
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::Tensor;
-use super::naive::{Unary, unary};
 use crate::kernels::Grad;
+use crate::kernels::activation::{Unary, unary};
 use crate::real::Real;
 use crate::strided::{Binary, binary, broadcast_shape, fit, select};
 use crate::view::View;

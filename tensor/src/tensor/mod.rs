@@ -4,7 +4,6 @@ mod arithmetic;
 mod create;
 mod format;
 mod index;
-mod naive;
 mod product;
 mod reduce;
 
@@ -16,8 +15,6 @@ use crate::real::Real;
 use crate::shape::{Shape, ShapeError};
 use crate::strided::{Layout, copy_into, fit};
 use crate::view::View;
-
-pub use product::matmul_shape;
 
 /// An array of numbers with a shape.
 ///

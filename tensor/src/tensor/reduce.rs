@@ -1,8 +1,8 @@
 //! Sums and their kin over any axes; softmax; cosine similarity.
 
 use super::Tensor;
-use super::naive;
 use crate::kernels::Grad;
+use crate::kernels::softmax;
 use crate::real::Real;
 use crate::shape::Shape;
 use crate::strided::{self, Layout, fit, reduced_shape};
@@ -82,7 +82,7 @@ impl<T: Real> Tensor<T> {
     #[track_caller]
     pub fn softmax(&self, axis: usize) -> Self {
         fit(Layout::axis("softmax", &self.shape(), axis));
-        self.along(axis, naive::softmax)
+        self.along(axis, softmax::softmax)
     }
 
     /// x − ln Σ e^x along `axis`, computed without overflow. Returns this shape.
@@ -92,7 +92,7 @@ impl<T: Real> Tensor<T> {
     #[track_caller]
     pub fn log_softmax(&self, axis: usize) -> Self {
         fit(Layout::axis("log_softmax", &self.shape(), axis));
-        self.along(axis, naive::log_softmax)
+        self.along(axis, softmax::log_softmax)
     }
 
     /// A kernel over rows of (x, y, cols), along any axis.
