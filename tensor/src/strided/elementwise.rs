@@ -73,10 +73,15 @@ pub fn broadcast_shape(op: &str, a: &Shape, b: &Shape) -> Result<Shape, ShapeErr
 /// If the shapes do not broadcast, or `out` has another size.
 #[track_caller]
 pub fn binary<T: Real>(kind: Binary, a: View<'_, T>, b: View<'_, T>, out: Grad<'_, T>) {
-    let shape = fit(broadcast_shape(kind.name(), &a.shape, &b.shape));
+    // What lies alike needs no rule but this one: small arrays feel the difference.
+    let alike = a.shape == b.shape && a.as_slice().is_some() && b.as_slice().is_some();
+    let shape = if alike { a.shape } else { fit(broadcast_shape(kind.name(), &a.shape, &b.shape)) };
     assert_eq!(out.data.len(), shape.elements(), "{}: out does not hold {shape}", kind.name());
-    let (a, b) = (a.broadcast_to(shape), b.broadcast_to(shape));
-    let walk = Walk::new(&shape, [&a.strides, &b.strides]);
+    let walk = if alike {
+        Walk::flat(out.data.len())
+    } else {
+        Walk::new(&shape, [&a.broadcast_to(shape).strides, &b.broadcast_to(shape).strides])
+    };
     let kernel = match kind {
         Binary::Add => binary_range::<T, { Binary::Add as u8 }>,
         Binary::Sub => binary_range::<T, { Binary::Sub as u8 }>,
@@ -110,18 +115,33 @@ fn binary_range_on<S: Simd, const KIND: u8>(
     for ([i, j], len) in walk.runs(range) {
         let (row, rest) = y.split_at_mut(len);
         y = rest;
-        if strides == [1, 1] {
-            let (a, b) = (&a[i..i + len], &b[j..j + len]);
-            for ((a, b), y) in a.chunks(LANES).zip(b.chunks(LANES)).zip(row.chunks_mut(LANES)) {
-                let v = apply::<S, KIND>(simd, simd.load_up_to(a), simd.load_up_to(b));
-                put(simd, y, v, add);
+        match strides {
+            [1, 1] => {
+                let (a, b) = (&a[i..i + len], &b[j..j + len]);
+                for ((a, b), y) in a.chunks(LANES).zip(b.chunks(LANES)).zip(row.chunks_mut(LANES)) {
+                    let v = apply::<S, KIND>(simd, simd.load_up_to(a), simd.load_up_to(b));
+                    put(simd, y, v, add);
+                }
             }
-        } else {
-            for (block, y) in row.chunks_mut(LANES).enumerate() {
-                let first = block * LANES;
-                let va = lanes(simd, &a[i + first * strides[0]..], strides[0], y.len());
-                let vb = lanes(simd, &b[j + first * strides[1]..], strides[1], y.len());
-                put(simd, y, apply::<S, KIND>(simd, va, vb), add);
+            [1, 0] => {
+                let vb = simd.splat(b[j]);
+                for (a, y) in a[i..i + len].chunks(LANES).zip(row.chunks_mut(LANES)) {
+                    put(simd, y, apply::<S, KIND>(simd, simd.load_up_to(a), vb), add);
+                }
+            }
+            [0, 1] => {
+                let va = simd.splat(a[i]);
+                for (b, y) in b[j..j + len].chunks(LANES).zip(row.chunks_mut(LANES)) {
+                    put(simd, y, apply::<S, KIND>(simd, va, simd.load_up_to(b)), add);
+                }
+            }
+            _ => {
+                for (block, y) in row.chunks_mut(LANES).enumerate() {
+                    let first = block * LANES;
+                    let va = lanes(simd, &a[i + first * strides[0]..], strides[0], y.len());
+                    let vb = lanes(simd, &b[j + first * strides[1]..], strides[1], y.len());
+                    put(simd, y, apply::<S, KIND>(simd, va, vb), add);
+                }
             }
         }
     }

@@ -199,7 +199,12 @@ fn reduce_rows_on<S: Simd, const KIND: u8>(
             let mut acc = neutral::<S, KIND>(simd);
             for ([offset], len) in reduced.runs(0..reduced.elements()) {
                 let x = &x[start + i * between + offset..];
-                for block in (0..len).step_by(LANES) {
+                // Whole vectors that lie one after another come first; the rest is gathered and filled up.
+                let whole = if stride == 1 { len / LANES * LANES } else { 0 };
+                for x in x[..whole].chunks_exact(LANES) {
+                    acc = combine::<S, KIND>(simd, acc, simd.load(x));
+                }
+                for block in (whole..len).step_by(LANES) {
                     let n = (len - block).min(LANES);
                     let mut v = lanes(simd, &x[block * stride..], stride, n);
                     if n < LANES {

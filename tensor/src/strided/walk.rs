@@ -19,6 +19,13 @@ impl<const N: usize> Walk<N> {
         Walk::of_dims(dims, true)
     }
 
+    /// `len` elements that lie one after another in every array.
+    pub(super) fn flat(len: usize) -> Self {
+        let mut walk = Walk { rank: 1, sizes: [1; MAX_RANK], strides: [[0; N]; MAX_RANK] };
+        (walk.sizes[0], walk.strides[0]) = (len, [1; N]);
+        walk
+    }
+
     /// The dimensions (size, strides) in order; merged as by [`Walk::new`] if `merge`, else only without those of size 1.
     pub(super) fn of_dims(dims: impl Iterator<Item = (usize, [usize; N])>, merge: bool) -> Self {
         let mut walk = Walk { rank: 0, sizes: [1; MAX_RANK], strides: [[0; N]; MAX_RANK] };
@@ -52,7 +59,7 @@ impl<const N: usize> Walk<N> {
     #[inline(always)]
     pub(super) fn runs(&self, range: Range<usize>) -> Runs<'_, N> {
         let mut runs = Runs { walk: self, index: [0; MAX_RANK], offsets: [0; N], left: range.len() };
-        if runs.left == 0 {
+        if runs.left == 0 || range.start == 0 {
             return runs;
         }
         let mut position = range.start;
