@@ -115,7 +115,6 @@ where
 pub(crate) fn check(f: &Function<'_>, inputs: &[Tensor<f64>], needs: &[bool]) -> Result<Checked, Mismatch> {
     let mut params = Params::from_views(&inputs.iter().map(Tensor::view).collect::<Vec<_>>());
     let pool = Pool::new();
-    let loss = |tape: &Tape<'_, f64>| -> f64 { weighted(f, tape, needs).item() };
     let mut grads = Grads::new(&params);
     {
         let tape = Tape::new(&params, &pool);
@@ -128,7 +127,8 @@ pub(crate) fn check(f: &Function<'_>, inputs: &[Tensor<f64>], needs: &[bool]) ->
             let x = params.get(id)[element];
             let mut at = |x: f64| {
                 params.get_mut(id)[element] = x;
-                loss(&Tape::inference(&params, &pool))
+                // It records, because a function may ask for gradients inside.
+                weighted(f, &Tape::new(&params, &pool), needs).item()
             };
             // The step that was really taken, after rounding.
             let (above, below) = (x + STEP, x - STEP);

@@ -85,6 +85,9 @@ impl Fused<1> for CrossEntropy {
     }
 
     fn reference<'t, T: Real>(&self, [logits]: [Var<'t, T>; 1]) -> Var<'t, T> {
+        if self.targets.is_empty() {
+            return logits.sum_all(); // of nothing: 0
+        }
         let rows = [logits.shape().rows(), logits.shape().last()];
         let ids: Vec<u32> = self.targets.iter().map(|&t| if t == IGNORE { 0 } else { t }).collect();
         let counts = self.targets.iter().map(|&t| if t == IGNORE { T::ZERO } else { T::ONE });
