@@ -27,6 +27,8 @@ pub enum Activation {
 pub enum Unary {
     /// eˣ.
     Exp,
+    /// 2ˣ.
+    Exp2,
     /// ln x: NaN below zero, −∞ at zero.
     Ln,
     /// tanh x.
@@ -405,6 +407,7 @@ fn unary_on<S: Simd>(simd: S, kind: Unary, x: &[S::T], y: &mut [S::T]) {
     // NaN is neither above nor below zero and is passed on as it is.
     each! { x:
         Exp => S::T::exp(simd, x),
+        Exp2 => S::T::exp2(simd, x),
         Ln => S::T::ln(simd, x),
         Tanh => S::T::tanh(simd, x),
         Sigmoid => S::T::sigmoid(simd, x),
