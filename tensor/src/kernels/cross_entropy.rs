@@ -99,7 +99,7 @@ fn exp_of<S: Simd>(simd: S, x: S::T) -> S::T {
     simd.array(S::T::exp(simd, simd.splat(x)))[0]
 }
 
-/// Rows whose logarithms are taken in one vector.
+// Rows are taken sixteen at a time, for their logarithms to be one vector.
 #[inline(always)]
 fn forward_rows_on<S: Simd>(
     simd: S,
@@ -122,25 +122,27 @@ fn forward_rows_on<S: Simd>(
             for x in x.chunks(block) {
                 let new_max = simd.max_lane(simd.max(simd.splat(max_of(simd, x)), simd.splat(max)));
                 if new_max != max && sum != S::T::ZERO {
-                    sum = sum * exp_of(simd, max - new_max);
+                    sum *= exp_of(simd, max - new_max);
                 }
                 max = new_max;
                 sum += exp_sum(simd, x, finite_or_zero(max));
             }
             (maxima[i], sums[i]) = (finite_or_zero(max), sum);
         }
-        let sums = S::T::ln(simd, simd.from_array(sums));
-        let all = simd.array(simd.add(simd.from_array(maxima), sums));
-        lse.copy_from_slice(&all[..lse.len()]);
+        let ln_sums = S::T::ln(simd, simd.from_array(sums));
+        simd.store_up_to(lse, simd.add(simd.from_array(maxima), ln_sums));
+        let ln_sums = simd.array(ln_sums);
         for (i, &target) in targets.iter().enumerate() {
             if target != ignore {
-                loss += (all[i] - logits[i * cols + target as usize]).to_f64();
+                // The difference of the logits first: the logarithm would drown in large ones.
+                loss += (maxima[i] - logits[i * cols + target as usize] + ln_sums[i]).to_f64();
             }
         }
     }
     loss
 }
 
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
 #[inline(always)]
 fn backward_rows_on<S: Simd>(
     simd: S,
@@ -170,7 +172,7 @@ fn backward_rows_on<S: Simd>(
                 put(simd, dx, simd.mul(p, scales), add);
             });
         }
-        dx[target] = dx[target] - scale;
+        dx[target] -= scale;
     }
 }
 
@@ -200,7 +202,7 @@ fn in_place_rows_on<S: Simd>(
             for (x, block_max) in x.chunks_mut(block).zip(&mut maxima) {
                 let new_max = simd.max_lane(simd.max(simd.splat(max_of(simd, x)), simd.splat(max)));
                 if new_max != max && sum != S::T::ZERO {
-                    sum = sum * exp_of(simd, max - new_max);
+                    sum *= exp_of(simd, max - new_max);
                 }
                 max = new_max;
                 *block_max = finite_or_zero(max);
@@ -212,7 +214,7 @@ fn in_place_rows_on<S: Simd>(
                 let a = if block_max == max { a } else { a * exp_of(simd, block_max - max) };
                 scale(simd, x, a);
             }
-            x[target] = x[target] - gradient_scale;
+            x[target] -= gradient_scale;
             (shifts[i], sums[i]) = (max - at_target, sum);
         }
         let all = simd.array(simd.add(simd.from_array(shifts), S::T::ln(simd, simd.from_array(sums))));

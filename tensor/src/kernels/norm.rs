@@ -227,6 +227,7 @@ fn sum_of_squared_deviations<S: Simd>(simd: S, x: &[S::T], mean: S::T) -> S::T {
     sum_four(simd, sums)
 }
 
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
 #[inline(always)]
 fn layer_norm_rows_on<S: Simd>(
     simd: S,
@@ -280,6 +281,7 @@ fn rms_norm_rows_on<S: Simd>(
 }
 
 /// `dweight` and `dbias` gather the sums over these rows; an empty `dbias` is not wanted.
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
 #[inline(always)]
 fn layer_norm_backward_rows_on<S: Simd>(
     simd: S,
@@ -330,6 +332,7 @@ fn layer_norm_backward_rows_on<S: Simd>(
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
 #[inline(always)]
 fn rms_norm_backward_rows_on<S: Simd>(
     simd: S,
