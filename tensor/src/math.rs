@@ -2,7 +2,7 @@
 //!
 //! Each reduces its argument exactly, evaluates one polynomial and rounds a few times more; the coefficients come from
 //! `recipes/polynomials.py`. Errors are against the exact function, in units of the last place of the result, largest
-//! over all floats (`tests/math.rs` looks at them): they are quoted with each function. Nothing here branches, so
+//! over every 37th float (`tests/math.rs` measures them): they are quoted with each function. Nothing here branches, so
 //! everything inlines into a kernel's loop. NaN gives NaN.
 //!
 //! Range reduction and the notion of ulp follow Muller et al., *Handbook of Floating-Point Arithmetic*, 2nd ed. 2018.
@@ -86,7 +86,7 @@ fn polynomial<S: Simd<T = f32>, const N: usize>(simd: S, x: S::V, c: [f32; N]) -
     y
 }
 
-/// eˣ: 1 at 0, through the subnormal numbers to 0 below −104, ∞ above 88.72.
+/// eˣ: 1 at 0, through the subnormal numbers to 0 below −104, ∞ above 88.72. Error 1.0 ulp.
 #[inline(always)]
 pub fn exp<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
     // Beyond these the result is 0 or ∞; `max` and `min` hand on their second argument if it is NaN.
@@ -98,7 +98,7 @@ pub fn exp<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
     simd.scale_by_power_of_two(simd.add(m1, simd.splat(1.0)), n)
 }
 
-/// 2ˣ: exact for integers, through the subnormal numbers to 0 below −150, ∞ from 128.
+/// 2ˣ: exact for integers, through the subnormal numbers to 0 below −150, ∞ from 128. Error 0.84 ulp.
 #[inline(always)]
 pub fn exp2<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
     let x = simd.min(simd.splat(129.0), simd.max(simd.splat(-151.0), x));
@@ -108,7 +108,7 @@ pub fn exp2<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
     simd.scale_by_power_of_two(p, n)
 }
 
-/// ln x: NaN below zero, −∞ at zero, ∞ at ∞.
+/// ln x: NaN below zero, −∞ at zero, ∞ at ∞. Error 0.80 ulp.
 #[inline(always)]
 pub fn ln<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
     let (zero, one) = (simd.zero(), simd.splat(1.0));
@@ -135,6 +135,7 @@ pub fn ln<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
 }
 
 /// tanh x: away from zero 1 − 2 / (1 + e²ˣ), near it a polynomial, so that small results keep all their digits.
+/// Error 1.3 ulp.
 #[inline(always)]
 pub fn tanh<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
     let a = simd.abs(x);
@@ -147,14 +148,14 @@ pub fn tanh<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
     simd.select(simd.lt(a, simd.splat(TANH_SPLIT)), near, far)
 }
 
-/// 1 / (1 + e⁻ˣ).
+/// 1 / (1 + e⁻ˣ). Error 1.5 ulp.
 #[inline(always)]
 pub fn sigmoid<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
     // Below zero eˣ / (1 + eˣ), so that no exponential overflows and small results keep all their digits.
     let one = simd.splat(1.0);
     let e = exp(simd, simd.neg(simd.abs(x)));
     let numerator = simd.select(simd.lt(x, simd.zero()), e, one);
-    // One step of Newton with what the sum lost: without it the error reaches 2.1 ulp.
+    // One step of Newton with what the sum lost: without it the error passes 2 ulp.
     let sum = simd.add(one, e);
     let lost = simd.sub(e, simd.sub(sum, one));
     let inverse = simd.div(one, sum);
@@ -163,7 +164,7 @@ pub fn sigmoid<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
     simd.mul_add(rest, inverse, y)
 }
 
-/// erf x = 2/√π ∫₀ˣ e^(−t²) dt.
+/// erf x = 2/√π ∫₀ˣ e^(−t²) dt. Error 1.06 ulp.
 #[inline(always)]
 pub fn erf<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
     let a = simd.abs(x);

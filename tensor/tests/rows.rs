@@ -652,3 +652,33 @@ fn large_inputs_give_the_same_bits_for_any_number_of_threads() {
         assert_eq!(with(threads), one, "{threads} threads and one differ");
     }
 }
+
+/// Through `f64` the same sources are as good as `f64` is, which is what gradients are checked with.
+#[test]
+fn in_f64_the_kernels_are_exact_to_f64() {
+    let x: Vec<f64> = wide(&numbers(3 * 20, 34, 2.0));
+    let targets = [3, IGNORE, 19];
+    let loss_of = |x: &[f64]| {
+        let (mut y, mut mean, mut rstd) = (vec![0.0; 60], [0.0; 3], [0.0; 3]);
+        layer_norm(x, &[1.5; 20], None, 1e-5, &mut y, &mut mean, &mut rstd);
+        let mut z = vec![0.0; 60];
+        activation(Activation::GeluTanh, &y, &mut z);
+        let loss = cross_entropy_in_place(&mut z, &targets, IGNORE, 1.0);
+        let mut dy = vec![f64::NAN; 60];
+        activation_backward(Activation::GeluTanh, &y, &z, Grad { data: &mut dy, add: false });
+        let mut dx = vec![f64::NAN; 60];
+        let grad = Some(Grad { data: &mut dx[..], add: false });
+        layer_norm_backward(x, &[1.5; 20], &mean, &rstd, &dy, grad, None, None);
+        (loss, dx)
+    };
+    let (_, dx) = loss_of(&x);
+    for i in 0..60 {
+        let moved = |by: f64| {
+            let mut x = x.clone();
+            x[i] += by;
+            loss_of(&x).0
+        };
+        let numeric = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+        assert!((numeric - dx[i]).abs() <= 1e-7 + 1e-5 * dx[i].abs(), "dx[{i}]: {} or {numeric}", dx[i]);
+    }
+}
