@@ -14,12 +14,13 @@ const TWO_OVER_SQRT_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI;
 
 impl Op<1> for Unary {
     const NAMES: &'static [&'static str] = &[
-        "exp", "ln", "tanh", "sigmoid", "erf", "sqrt", "recip", "neg", "abs", "square", "relu", "step", "sign",
+        "exp", "exp2", "ln", "tanh", "sigmoid", "erf", "sqrt", "recip", "neg", "abs", "square", "relu", "step", "sign",
     ];
 
     fn name(&self) -> &'static str {
         match self.0 {
             Kind::Exp => "exp",
+            Kind::Exp2 => "exp2",
             Kind::Ln => "ln",
             Kind::Tanh => "tanh",
             Kind::Sigmoid => "sigmoid",
@@ -43,6 +44,7 @@ impl Op<1> for Unary {
         for shape in super::SHAPES {
             let (x, z) = (cases.normal(*shape), cases.positive(*shape));
             cases.add("exp", [x.clone()], |[x]| x.exp());
+            cases.add("exp2", [x.clone()], |[x]| x.exp2());
             cases.add("ln", [z.clone()], |[x]| x.ln());
             cases.add("sqrt", [z], |[x]| x.sqrt());
             cases.add("tanh", [x.clone()], |[x]| x.tanh());
@@ -77,6 +79,7 @@ impl Primitive<1> for Unary {
     ) -> [Option<Var<'t, T>>; 1] {
         let dx = match self.0 {
             Kind::Exp => dy * y,
+            Kind::Exp2 => dy * y * std::f64::consts::LN_2,
             Kind::Ln => dy / x,
             // tanh′ = 1 − tanh²
             Kind::Tanh => dy * (1.0 - y.square()),
@@ -111,6 +114,8 @@ macro_rules! methods {
 methods! {
     /// eˣ, elementwise.
     exp = Exp;
+    /// 2ˣ, elementwise.
+    exp2 = Exp2;
     /// The natural logarithm, elementwise: NaN below zero, −∞ at zero.
     ln = Ln;
     /// √x, elementwise.

@@ -1,0 +1,41 @@
+//! Times training steps of a named shape: `step --shape names --seconds 5 [--threads 2]` prints one JSON line.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "the line is the product")]
+
+use std::time::{Duration, Instant};
+
+use weft_benches::{shapes, step};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let value = |name: &str| {
+        arguments.iter().position(|argument| argument == name).and_then(|i| arguments.get(i + 1)).cloned()
+    };
+    let name =
+        value("--shape").ok_or("usage: step --shape names|shakes|baby|gpt2 [--seconds S] [--threads N]")?;
+    let shape = shapes::find(&name).ok_or_else(|| format!("there is no shape called {name}"))?;
+    let seconds: f64 = value("--seconds").map_or(Ok(5.0), |s| s.parse())?;
+    let threads: usize = value("--threads").map_or(Ok(0), |n| n.parse())?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let mut trainer = step::trainer(&shape)?;
+    let params = trainer.params().layout().elements();
+    let threads = rayon::current_num_threads();
+    let times = rayon::scope(|_| -> Result<Vec<Duration>, weft_model::Error> {
+        let mut times = Vec::new();
+        let began = Instant::now();
+        while began.elapsed().as_secs_f64() < seconds || times.len() < 4 {
+            let before = Instant::now();
+            trainer.next().expect("the run has no end")?;
+            times.push(before.elapsed());
+        }
+        Ok(times)
+    })?;
+    // The first steps fill the pools.
+    let mut times: Vec<f64> = times.iter().skip(2).map(|time| time.as_secs_f64() * 1e3).collect();
+    times.sort_by(f64::total_cmp);
+    let (median, min, steps) = (times[times.len() / 2], times[0], times.len());
+    println!(
+        r#"{{"shape":"{name}","median_ms":{median:.4},"min_ms":{min:.4},"steps":{steps},"threads":{threads},"params":{params}}}"#
+    );
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! The named shapes that every bench and every comparison uses.
+
+use weft_model::config::ModelConfig;
+
+/// A model and the batch it is trained with.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The name.
+    pub name: &'static str,
+    /// Sizes and switches.
+    pub model: ModelConfig,
+    /// Rows of a batch.
+    pub batch_size: usize,
+}
+
+/// `names`, `shakes`, `baby` and `gpt2`, the smallest first.
+pub fn all() -> Vec<Named> {
+    let named = |name, n_layer, n_head, n_embd: usize, block_size, batch_size, vocab_size| Named {
+        name,
+        batch_size,
+        model: ModelConfig {
+            vocab_size,
+            block_size,
+            n_layer,
+            n_head,
+            n_kv_head: n_head,
+            n_embd,
+            n_inner: 4 * n_embd,
+            bias: true,
+            ..ModelConfig::default()
+        },
+    };
+    vec![
+        named("names", 4, 4, 64, 16, 32, 27),
+        named("shakes", 4, 4, 128, 64, 12, 65),
+        named("baby", 6, 6, 384, 256, 16, 65),
+        named("gpt2", 12, 12, 768, 64, 4, 50257),
+    ]
+}
+
+/// The shape of this name.
+pub fn find(name: &str) -> Option<Named> {
+    all().into_iter().find(|shape| shape.name == name)
+}
