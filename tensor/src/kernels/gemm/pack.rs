@@ -136,6 +136,18 @@ pub(super) fn pack_columns<S: Simd>(
     stride: usize,
 ) {
     let (k, n) = (b.rows, b.cols);
+    if b.col_stride == 1 {
+        for p in 0..k {
+            let from = &b.data[p * b.row_stride..][..n];
+            let to = &mut packed[p * stride..][..width];
+            let mut j = 0;
+            while j < width {
+                simd.store_up_to(&mut to[j..], simd.load_up_to(&from[j.min(n)..]));
+                j += LANES;
+            }
+        }
+        return;
+    }
     if b.row_stride != 1 {
         for p in 0..k {
             let to = &mut packed[p * stride..][..width];

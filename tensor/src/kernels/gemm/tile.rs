@@ -102,6 +102,8 @@ fn tile<S: Simd, const MR: usize, const NV: usize>(
             }
         }
     }
+    let last = (MR - 1) * a.row_stride + a.cols.saturating_sub(1) * a.col_stride;
+    assert!(a.cols == 0 || last < a.data.len());
     for p in 0..a.cols {
         let row = &b[p * stride..][..NV * LANES];
         let mut x = [simd.zero(); NV];
@@ -109,7 +111,9 @@ fn tile<S: Simd, const MR: usize, const NV: usize>(
             x[v] = simd.load(&row[v * LANES..]);
         }
         for i in 0..MR {
-            let w = simd.splat(a.data[i * a.row_stride + p * a.col_stride]);
+            // SAFETY: i < MR and p < a.cols, so this lies no further than `last`, which was checked above.
+            let w = unsafe { *a.data.get_unchecked(i * a.row_stride + p * a.col_stride) };
+            let w = simd.splat(w);
             for v in 0..NV {
                 acc[i][v] = simd.mul_add(w, x[v], acc[i][v]);
             }
