@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod ngram;
+pub mod safetensors;
 pub mod text;
 
 pub use error::Error;
