@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod files;
 pub mod ngram;
 pub mod safetensors;
 pub mod text;
