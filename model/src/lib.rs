@@ -2,15 +2,20 @@
 #![forbid(unsafe_code)]
 
 pub mod bigram;
+pub mod checkpoint;
 pub mod config;
+pub mod directional;
 pub mod error;
 pub mod evaluate;
+pub mod files;
 pub mod generate;
 pub mod init;
 pub mod layers;
 pub mod model;
 pub mod ngram;
 pub mod optim;
+pub mod run;
+pub mod safetensors;
 pub mod text;
 pub mod train;
 pub mod transformer;

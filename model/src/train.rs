@@ -86,6 +86,8 @@ pub struct Trainer {
     progress: Progress,
     /// An evaluation is due before the next step.
     evaluate_next: bool,
+    /// The step of the last evaluation.
+    evaluated: u64,
     bad_steps: u32,
     started: Instant,
 }
@@ -115,17 +117,23 @@ impl Trainer {
             data,
             progress: Progress::default(),
             evaluate_next: false,
+            evaluated: 0,
             bad_steps: 0,
             started: Instant::now(),
         })
     }
 
     /// Goes on where a run stood.
+    ///
+    /// An evaluation that was due there is made (again): whether the run was stopped before or after it, what follows is the
+    /// same.
     pub fn resume(&mut self, progress: Progress, moments: &[impl AsRef<[f32]>]) {
         for (to, from) in self.optimizer.moments_mut().iter_mut().zip(moments) {
             to.copy_from_slice(from.as_ref());
         }
         self.progress = progress;
+        self.evaluated = progress.step;
+        self.evaluate_next = progress.step > 0 && self.config.evaluates_after(progress.step);
     }
 
     /// The numbers of the run.
@@ -211,7 +219,7 @@ impl Trainer {
         self.progress.step += 1;
         self.progress.tokens += tokens as u64;
         let step = self.progress.step;
-        self.evaluate_next = step.is_multiple_of(self.config.eval_interval) || step == self.config.max_iters;
+        self.evaluate_next = self.config.evaluates_after(step);
         done.time = began.elapsed();
         if finite {
             self.bad_steps = 0;
@@ -231,6 +239,7 @@ impl Trainer {
 
     fn evaluate(&mut self) -> Event {
         self.evaluate_next = false;
+        self.evaluated = self.progress.step;
         let split = self.data.val();
         let val = (!split.is_empty()).then(|| evaluate(&self.model, &self.params, split));
         let step = self.progress.step;
@@ -255,10 +264,12 @@ impl Iterator for Trainer {
     type Item = Result<Event, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.evaluate_next {
+        // What the time limit cuts short is evaluated as well.
+        let is_over = self.is_over();
+        if self.evaluate_next || is_over && self.progress.step > self.evaluated {
             return Some(Ok(self.evaluate()));
         }
-        if self.is_over() {
+        if is_over {
             return None;
         }
         Some(self.step())
