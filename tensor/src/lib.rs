@@ -3,6 +3,7 @@
 pub mod buffer;
 pub mod kernels;
 pub mod math;
+pub mod peak;
 mod real;
 pub mod shape;
 pub mod simd;

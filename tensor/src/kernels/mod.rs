@@ -2,6 +2,7 @@
 
 pub mod attention;
 pub mod elementwise;
+pub mod gemm;
 
 /// Where a kernel puts a gradient: `beta` tells whether it overwrites (first write, beta = 0) or adds (beta = 1).
 ///

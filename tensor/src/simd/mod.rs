@@ -98,6 +98,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn array(self, v: Self::V) -> [Self::T; LANES];
     /// A vector from an array.
     #[inline(always)]
+    #[expect(clippy::wrong_self_convention, reason = "the token comes first in every method")]
     fn from_array(self, lanes: [Self::T; LANES]) -> Self::V {
         self.load(&lanes)
     }
@@ -106,6 +107,24 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn sum_lanes(self, v: Self::V) -> Self::T;
     /// The largest lane by the same tree.
     fn max_lane(self, v: Self::V) -> Self::T;
+
+    /// Column i of the square whose rows are given becomes row i.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut square = [[Self::T::ZERO; LANES]; LANES];
+        for (row, v) in square.iter_mut().zip(rows) {
+            self.store(row, v);
+        }
+        let mut columns = [self.zero(); LANES];
+        for (i, column) in columns.iter_mut().enumerate() {
+            let mut lanes = [Self::T::ZERO; LANES];
+            for (lane, row) in lanes.iter_mut().zip(&square) {
+                *lane = row[i];
+            }
+            *column = self.load(&lanes);
+        }
+        columns
+    }
 
     /// Asks for the cache line of `src[0]`, if there is one, ahead of its use.
     fn prefetch(self, src: &[Self::T]);

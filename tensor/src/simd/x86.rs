@@ -101,6 +101,41 @@ impl Simd for Avx512 {
         lanes
     }
     #[inline(always)]
+    fn transpose(self, r: [__m512; LANES]) -> [__m512; LANES] {
+        let mut t = r;
+        let mut u = r;
+        let mut columns = r;
+        // SAFETY: `self` witnesses AVX-512F; the intrinsics touch registers only.
+        unsafe {
+            // Pairs of rows, then groups of four: register 4g + i of `u` holds column i of each 4 × 4 block of group g.
+            for i in 0..8 {
+                t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+                t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+            }
+            for g in 0..4 {
+                let pair = |a: __m512, b: __m512| (_mm512_castps_pd(a), _mm512_castps_pd(b));
+                let (a, b) = pair(t[4 * g], t[4 * g + 2]);
+                u[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                u[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                let (a, b) = pair(t[4 * g + 1], t[4 * g + 3]);
+                u[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                u[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+            }
+            // Even and odd quarters of two groups, then of all four.
+            for i in 0..4 {
+                let even_01 = _mm512_shuffle_f32x4::<0x88>(u[i], u[4 + i]);
+                let odd_01 = _mm512_shuffle_f32x4::<0xdd>(u[i], u[4 + i]);
+                let even_23 = _mm512_shuffle_f32x4::<0x88>(u[8 + i], u[12 + i]);
+                let odd_23 = _mm512_shuffle_f32x4::<0xdd>(u[8 + i], u[12 + i]);
+                columns[i] = _mm512_shuffle_f32x4::<0x88>(even_01, even_23);
+                columns[4 + i] = _mm512_shuffle_f32x4::<0x88>(odd_01, odd_23);
+                columns[8 + i] = _mm512_shuffle_f32x4::<0xdd>(even_01, even_23);
+                columns[12 + i] = _mm512_shuffle_f32x4::<0xdd>(odd_01, odd_23);
+            }
+        }
+        columns
+    }
+    #[inline(always)]
     fn prefetch(self, src: &[f32]) {
         // SAFETY: a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(src.as_ptr().cast()) }
@@ -213,6 +248,26 @@ impl Simd for Avx2 {
         lanes
     }
     #[inline(always)]
+    fn transpose(self, r: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut columns = r;
+        // Four squares of eight; the two off the diagonal change places.
+        for i in 0..2 {
+            for j in 0..2 {
+                let mut square = [r[0].0; 8];
+                for q in 0..8 {
+                    square[q] = if j == 0 { r[8 * i + q].0 } else { r[8 * i + q].1 };
+                }
+                // SAFETY: `self` witnesses AVX.
+                let square = unsafe { transpose_8(square) };
+                for q in 0..8 {
+                    let half = if i == 0 { &mut columns[8 * j + q].0 } else { &mut columns[8 * j + q].1 };
+                    *half = square[q];
+                }
+            }
+        }
+        columns
+    }
+    #[inline(always)]
     fn prefetch(self, src: &[f32]) {
         // SAFETY: a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(src.as_ptr().cast()) }
@@ -255,6 +310,33 @@ unsafe fn low_half(v: __m512) -> __m256 {
 unsafe fn high_half(v: __m512) -> __m256 {
     // SAFETY: by the caller.
     unsafe { _mm512_extractf32x8_ps::<1>(v) }
+}
+
+/// Column i of the square whose rows are given becomes row i.
+///
+/// # Safety
+/// The processor must have AVX.
+#[inline(always)]
+unsafe fn transpose_8(r: [__m256; 8]) -> [__m256; 8] {
+    let (mut t, mut u, mut columns) = (r, r, r);
+    // SAFETY: by the caller.
+    unsafe {
+        for i in 0..4 {
+            t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+        }
+        for g in 0..2 {
+            u[4 * g] = _mm256_shuffle_ps::<0x44>(t[4 * g], t[4 * g + 2]);
+            u[4 * g + 1] = _mm256_shuffle_ps::<0xee>(t[4 * g], t[4 * g + 2]);
+            u[4 * g + 2] = _mm256_shuffle_ps::<0x44>(t[4 * g + 1], t[4 * g + 3]);
+            u[4 * g + 3] = _mm256_shuffle_ps::<0xee>(t[4 * g + 1], t[4 * g + 3]);
+        }
+        for i in 0..4 {
+            columns[i] = _mm256_permute2f128_ps::<0x20>(u[i], u[4 + i]);
+            columns[4 + i] = _mm256_permute2f128_ps::<0x31>(u[i], u[4 + i]);
+        }
+    }
+    columns
 }
 
 /// The last three levels of the tree of [`Simd::sum_lanes`].

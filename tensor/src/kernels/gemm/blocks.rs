@@ -1,0 +1,193 @@
+//! Loops 3 to 5: the choice of a path, and the blocks that fit the caches.
+
+use super::few_rows::{FEW_ROWS, few_rows};
+use super::mat::{Mat, MatMut};
+use super::pack::{Packed, STRIP, Strips, pack_strips, packed_len};
+use super::tile::{Ends, PANEL_ROWS, sweep};
+use crate::Real;
+use crate::buffer::with_scratch;
+use crate::dispatch;
+use crate::simd::{LANES, Simd};
+
+/// Rows of B in a block: 14 rows of A of this length are most of a 32 KiB first-level cache.
+const BLOCK_K: usize = 512;
+
+/// Elements of B in a block: most of a 1 MiB second-level cache.
+const BLOCK_B: usize = 200_000;
+
+/// The largest B that is read where it lies: as a whole it stays in the second-level cache.
+const IN_PLACE_B: usize = 400 * 400;
+
+/// Rows of B above which those that lie a multiple of [`PAGE`] apart are packed: a strip of more rows than this
+/// finds no room in the few sets of the second-level cache that such addresses map to.
+const IN_PLACE_PAGES: usize = 256;
+
+/// Bytes between addresses that share a set of the first-level cache.
+const PAGE: usize = 4096;
+
+/// Strips of B that a row of A must meet for the packing of A to pay.
+const PANEL_STRIPS: usize = 4;
+
+/// The right-hand factor.
+#[derive(Clone, Copy)]
+pub(super) enum Right<'a, T> {
+    /// As it lies in memory.
+    Plain(Mat<'a, T>),
+    /// In strips.
+    Packed(Packed<'a, T>),
+}
+
+/// A product, or a rectangle of its result.
+pub(super) struct Job<'a, T> {
+    pub(super) a: Mat<'a, T>,
+    pub(super) b: Right<'a, T>,
+    pub(super) c: MatMut<'a, T>,
+    pub(super) ends: Ends<'a, T>,
+}
+
+/// How a job is done; follows from shape and strides alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Plan {
+    path: Path,
+    /// Rows and columns of a block of B.
+    kc: usize,
+    nc: usize,
+    /// Elements of scratch space for B and for a panel of A.
+    b_scratch: usize,
+    a_scratch: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Path {
+    /// B streams by a C in the cache.
+    FewRows,
+    /// B is read where it lies; a ragged last strip is copied.
+    InPlace,
+    /// B has been packed by the caller.
+    Packed,
+    /// Each block of B is packed before its use.
+    Blocked,
+}
+
+impl<T: Real> Job<'_, T> {
+    /// Computes it on this thread.
+    pub(super) fn run(self) {
+        let plan = self.plan();
+        let len = plan.b_scratch + plan.a_scratch;
+        if len == 0 {
+            return run_with(self, plan, &mut []);
+        }
+        // Powers of two, so that many shapes share few buffers.
+        with_scratch(len.next_power_of_two().max(1024), |scratch| run_with(self, plan, scratch));
+    }
+
+    fn plan(&self) -> Plan {
+        let (m, n, k) = (self.a.rows, self.c.cols, self.a.cols);
+        let strided_by_pages = |stride: usize| stride > 0 && (stride * size_of::<T>()).is_multiple_of(PAGE);
+        let (mut kc, mut nc) = (even_part(k, BLOCK_K, 1), n);
+        let path = match self.b {
+            Right::Packed(_) => Path::Packed,
+            Right::Plain(b) if b.col_stride == 1 && m <= FEW_ROWS => Path::FewRows,
+            Right::Plain(b)
+                if b.col_stride == 1
+                    && k * n <= IN_PLACE_B
+                    && !(k > IN_PLACE_PAGES && strided_by_pages(b.row_stride)) =>
+            {
+                Path::InPlace
+            }
+            Right::Plain(_) => Path::Blocked,
+        };
+        if matches!(path, Path::Packed | Path::Blocked) {
+            let most = if m <= FEW_ROWS { STRIP } else { BLOCK_B / kc };
+            nc = even_part(n, most, STRIP);
+        }
+        if path == Path::InPlace {
+            kc = kc.max(1);
+        }
+        let b_scratch = match path {
+            Path::FewRows | Path::Packed => 0,
+            Path::InPlace if n % LANES == 0 => 0,
+            Path::InPlace => kc * STRIP,
+            Path::Blocked => packed_len(kc, nc),
+        };
+        let a_stride = if self.a.col_stride == 1 { self.a.row_stride } else { self.a.col_stride };
+        let pack_a = path != Path::FewRows
+            && m > FEW_ROWS
+            && n >= PANEL_STRIPS * STRIP
+            && k > 64
+            && strided_by_pages(a_stride);
+        Plan { path, kc, nc, b_scratch, a_scratch: if pack_a { PANEL_ROWS * kc } else { 0 } }
+    }
+}
+
+dispatch! {
+    /// Computes a job at the level of this process.
+    fn run_with<T>(job: Job<'_, T>, plan: Plan, scratch: &mut [T]) = run_on
+}
+
+#[inline(always)]
+fn run_on<S: Simd>(simd: S, job: Job<'_, S::T>, plan: Plan, scratch: &mut [S::T]) {
+    let Job { a, b, mut c, ends } = job;
+    if let (Path::FewRows, Right::Plain(b)) = (plan.path, b) {
+        return few_rows(simd, a, b, c, ends);
+    }
+    let (m, n, k) = (a.rows, c.cols, a.cols);
+    let (b_scratch, a_scratch) = scratch.split_at_mut(plan.b_scratch);
+    let mut j = 0;
+    while j < n {
+        let cols = j..(j + plan.nc).min(n);
+        let mut p = 0;
+        // At least once: without products C is still due its ends.
+        loop {
+            let depth = p..(p + plan.kc).min(k);
+            let strips = match b {
+                Right::Packed(b) => b.strips(p, j),
+                Right::Plain(b) => {
+                    let b = b.block(depth.clone(), cols.clone());
+                    if plan.path == Path::InPlace {
+                        in_place(simd, b, b_scratch)
+                    } else {
+                        pack_strips(simd, b, b_scratch);
+                        Packed { data: b_scratch, rows: b.rows, cols: b.cols }.strips(0, 0)
+                    }
+                }
+            };
+            let last = depth.end == k;
+            let ends = Ends {
+                from_c: ends.from_c || p > 0,
+                bias: ends.bias.filter(|_| last).map(|bias| &bias[cols.clone()]),
+                residual: ends.residual.filter(|_| last).map(|r| r.block(0..m, cols.clone())),
+            };
+            let panel =
+                if a_scratch.is_empty() || plan.a_scratch == 0 { None } else { Some(&mut *a_scratch) };
+            sweep(simd, a.block(0..m, depth.clone()), strips, c.block(0..m, cols.clone()), ends, panel);
+            p = depth.end;
+            if last {
+                break;
+            }
+        }
+        j = cols.end;
+    }
+}
+
+/// The strips of a row-major B where it lies, but for a last one that does not fill its vectors.
+#[inline(always)]
+fn in_place<'a, S: Simd>(simd: S, b: Mat<'a, S::T>, scratch: &'a mut [S::T]) -> Strips<'a, S::T> {
+    let ragged = !b.cols.is_multiple_of(LANES);
+    if ragged {
+        let first = b.cols - b.cols % STRIP;
+        pack_strips(simd, b.block(0..b.rows, first..b.cols), scratch);
+    }
+    Strips {
+        body: b.data,
+        row_stride: b.row_stride,
+        strip_stride: STRIP,
+        tail: if ragged { scratch } else { &[] },
+    }
+}
+
+/// Cuts `total` into the fewest parts of at most about `most`, evenly, in multiples of `unit`: the size of a part.
+fn even_part(total: usize, most: usize, unit: usize) -> usize {
+    let parts = total.div_ceil(most.max(unit)).max(1);
+    total.div_ceil(parts).next_multiple_of(unit).max(unit)
+}

@@ -1,0 +1,179 @@
+//! Packing: B in strips of [`STRIP`] columns, each strip row by row, so that the microkernel reads memory in order.
+
+use super::mat::Mat;
+use crate::Real;
+use crate::dispatch;
+use crate::simd::{LANES, Simd};
+
+/// Columns of a packed strip: the widest tile. Narrower tiles read a part of the strip's rows.
+pub(super) const STRIP: usize = 2 * LANES;
+
+/// How many elements [`pack_into`] writes for a matrix of `rows` × `cols`.
+pub fn packed_len(rows: usize, cols: usize) -> usize {
+    cols.next_multiple_of(STRIP) * rows
+}
+
+/// Packs a right-hand factor that is used several times, for [`matmul_packed`](super::matmul_packed).
+///
+/// # Panics
+/// If `packed` does not hold exactly [`packed_len`] elements.
+#[track_caller]
+pub fn pack_into<T: Real>(b: Mat<'_, T>, packed: &mut [T]) {
+    assert_eq!(packed.len(), packed_len(b.rows, b.cols), "pack: {}×{} needs another length", b.rows, b.cols);
+    pack(b, packed);
+}
+
+dispatch! {
+    /// [`pack_strips`] on its own.
+    fn pack<T>(b: Mat<'_, T>, packed: &mut [T]) = pack_strips
+}
+
+/// A right-hand factor in packed form.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a, T> {
+    pub(super) data: &'a [T],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+}
+
+impl<'a, T> Packed<'a, T> {
+    /// What [`pack_into`] made of a matrix of `rows` × `cols`.
+    ///
+    /// # Panics
+    /// If `data` does not hold exactly [`packed_len`] elements.
+    #[track_caller]
+    pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        assert_eq!(data.len(), packed_len(rows, cols), "packed matrix: {rows}×{cols} needs another length");
+        Packed { data, rows, cols }
+    }
+
+    /// Number of rows of the matrix that was packed.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns of the matrix that was packed.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The strips from row `p` and from column `j` on, which begins a strip.
+    #[inline(always)]
+    pub(super) fn strips(self, p: usize, j: usize) -> Strips<'a, T> {
+        debug_assert_eq!(j % STRIP, 0);
+        let body = self.data.get(j * self.rows + p * STRIP..).unwrap_or_default();
+        Strips { body, row_stride: STRIP, strip_stride: STRIP * self.rows, tail: &[] }
+    }
+}
+
+/// Where the strips of B lie.
+#[derive(Clone, Copy)]
+pub(super) struct Strips<'a, T> {
+    /// The first strip and, `strip_stride` further on each, the others.
+    pub(super) body: &'a [T],
+    /// The distance between rows of a strip.
+    pub(super) row_stride: usize,
+    /// The distance between strips.
+    pub(super) strip_stride: usize,
+    /// The last strip, if it lies elsewhere: with rows [`STRIP`] elements apart.
+    pub(super) tail: &'a [T],
+}
+
+impl<'a, T> Strips<'a, T> {
+    /// Where column `j` of `n` begins, and the distance to the next row.
+    #[inline(always)]
+    pub(super) fn at(&self, j: usize, n: usize) -> (&'a [T], usize) {
+        let (strip, within) = (j / STRIP, j % STRIP);
+        if !self.tail.is_empty() && strip == n / STRIP {
+            (&self.tail[within..], STRIP)
+        } else {
+            // The start of an empty strip (k = 0) may lie behind the end.
+            (self.body.get(strip * self.strip_stride + within..).unwrap_or_default(), self.row_stride)
+        }
+    }
+}
+
+/// Packs `b` into strips, the last one filled up with zeros.
+#[inline(always)]
+pub(super) fn pack_strips<S: Simd>(simd: S, b: Mat<'_, S::T>, packed: &mut [S::T]) {
+    let (k, n) = (b.rows, b.cols);
+    let packed = &mut packed[..packed_len(k, n)];
+    if b.col_stride == 1 {
+        // Row by row: that is how B lies in memory, and a page of it is visited once.
+        let whole = n / STRIP;
+        for p in 0..k {
+            let row = &b.data[p * b.row_stride..][..n];
+            for s in 0..whole {
+                let (from, to) = (&row[s * STRIP..][..STRIP], &mut packed[(s * k + p) * STRIP..][..STRIP]);
+                simd.store(to, simd.load(from));
+                simd.store(&mut to[LANES..], simd.load(&from[LANES..]));
+            }
+            if n % STRIP > 0 {
+                let (from, to) = (&row[whole * STRIP..], &mut packed[(whole * k + p) * STRIP..][..STRIP]);
+                simd.store(to, simd.load_up_to(from));
+                simd.store(&mut to[LANES..], simd.load_up_to(&from[from.len().min(LANES)..]));
+            }
+        }
+    } else {
+        let mut j = 0;
+        while j < n {
+            let width = (n - j).min(STRIP);
+            pack_columns(simd, b.block(0..k, j..j + width), &mut packed[j * k..], STRIP, STRIP);
+            j += STRIP;
+        }
+    }
+}
+
+/// Packs a matrix of few columns into rows of `width` elements, `stride` apart; what exceeds its columns becomes zero.
+///
+/// Columns that are contiguous in memory go through registers, 16 × 16 elements at a time.
+#[inline(always)]
+pub(super) fn pack_columns<S: Simd>(
+    simd: S,
+    b: Mat<'_, S::T>,
+    packed: &mut [S::T],
+    width: usize,
+    stride: usize,
+) {
+    let (k, n) = (b.rows, b.cols);
+    if b.row_stride != 1 {
+        for p in 0..k {
+            let to = &mut packed[p * stride..][..width];
+            for (j, to) in to.iter_mut().enumerate() {
+                *to = if j < n { b.data[p * b.row_stride + j * b.col_stride] } else { S::T::ZERO };
+            }
+        }
+        return;
+    }
+    let mut j = 0;
+    while j < width {
+        let cols = n.saturating_sub(j).min(LANES);
+        let width = (width - j).min(LANES);
+        let mut p = 0;
+        while p < k {
+            let rows = (k - p).min(LANES);
+            let mut square = [simd.zero(); LANES];
+            if rows == LANES && cols == LANES {
+                for q in 0..LANES {
+                    square[q] = simd.load(&b.data[(j + q) * b.col_stride + p..]);
+                }
+            } else {
+                for q in 0..cols {
+                    square[q] = simd.load_up_to(&b.data[(j + q) * b.col_stride + p..][..rows]);
+                }
+            }
+            let square = simd.transpose(square);
+            if rows == LANES && width == LANES {
+                for q in 0..LANES {
+                    simd.store(&mut packed[(p + q) * stride + j..], square[q]);
+                }
+            } else {
+                for q in 0..rows {
+                    simd.store_up_to(&mut packed[(p + q) * stride + j..][..width], square[q]);
+                }
+            }
+            p += LANES;
+        }
+        j += LANES;
+    }
+}

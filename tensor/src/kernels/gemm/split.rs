@@ -1,0 +1,132 @@
+//! Threads: a large product is cut into rectangles of C, by its shape alone.
+
+use std::ops::Range;
+
+use super::Batch;
+use super::blocks::{Job, Right};
+use super::mat::{Mat, MatMut};
+use super::pack::{Packed, STRIP};
+use super::tile::Ends;
+use crate::Real;
+
+/// Work below which a product is not split, in FLOP: a worker that sleeps takes tens of microseconds to come.
+const SPLIT_WORK: usize = 10_000_000;
+
+/// Elements of B from which on a product is split also if it is little work: 2 MiB of `f32`.
+const SPLIT_B: usize = 1 << 19;
+
+/// The least work of a piece, in FLOP.
+const PIECE_WORK: usize = 2_500_000;
+
+/// The most pieces: enough to balance the load of several threads.
+const PIECES: usize = 16;
+
+/// Cuts between rows lie at multiples of this. Tiles need no better, they are dealt evenly within each piece.
+const ROW_UNIT: usize = 8;
+
+/// Computes a job on the threads of the current pool.
+pub(super) fn run<T: Real>(job: Job<'_, T>) {
+    let work = job.work();
+    let small = work < SPLIT_WORK && job.a.cols.saturating_mul(job.c.cols) < SPLIT_B;
+    if small || rayon::current_num_threads() == 1 {
+        return job.run();
+    }
+    let least = if work < SPLIT_WORK { work / 4 } else { PIECE_WORK };
+    run_pieces(job, (work / PIECES).max(least));
+}
+
+/// Halves a job until its pieces are at most `most` FLOP.
+fn run_pieces<T: Real>(job: Job<'_, T>, most: usize) {
+    match job.cut() {
+        Some(cut) if job.work() > most => {
+            let (first, second) = job.split(cut);
+            rayon::join(|| run_pieces(first, most), || run_pieces(second, most));
+        }
+        _ => job.run(),
+    }
+}
+
+/// Between which rows or columns of C a job is cut.
+enum Cut {
+    Row(usize),
+    Column(usize),
+}
+
+impl<'a, T: Real> Job<'a, T> {
+    /// 2 · m · n · k.
+    fn work(&self) -> usize {
+        self.a.rows.saturating_mul(self.c.cols).saturating_mul(self.a.cols).saturating_mul(2)
+    }
+
+    /// The middle of the longer side of C, if that is long enough.
+    fn cut(&self) -> Option<Cut> {
+        let (m, n) = (self.c.rows, self.c.cols);
+        if n >= 2 * STRIP && n >= m {
+            Some(Cut::Column((n / 2).next_multiple_of(STRIP)))
+        } else if m >= 2 * ROW_UNIT {
+            Some(Cut::Row((m / 2).next_multiple_of(ROW_UNIT)))
+        } else {
+            None
+        }
+    }
+
+    /// The two parts of a job.
+    fn split(self, cut: Cut) -> (Self, Self) {
+        let Job { a, b, c, ends } = self;
+        let (m, n) = (c.rows, c.cols);
+        let ends_of = |rows: Range<usize>, cols: Range<usize>| Ends {
+            from_c: ends.from_c,
+            bias: ends.bias.map(|bias| &bias[cols.clone()]),
+            residual: ends.residual.map(|residual: Mat<'a, T>| residual.block(rows, cols)),
+        };
+        match cut {
+            Cut::Row(i) => {
+                let (c0, c1) = c.split_rows(i);
+                let (a0, a1) = (a.block(0..i, 0..a.cols), a.block(i..m, 0..a.cols));
+                (
+                    Job { a: a0, b, c: c0, ends: ends_of(0..i, 0..n) },
+                    Job { a: a1, b, c: c1, ends: ends_of(i..m, 0..n) },
+                )
+            }
+            Cut::Column(j) => {
+                let (c0, c1) = c.split_cols(j);
+                let (b0, b1) = (b.columns(0..j), b.columns(j..n));
+                (
+                    Job { a, b: b0, c: c0, ends: ends_of(0..m, 0..j) },
+                    Job { a, b: b1, c: c1, ends: ends_of(0..m, j..n) },
+                )
+            }
+        }
+    }
+}
+
+impl<T: Copy> Right<'_, T> {
+    /// These columns; the first begins a strip.
+    fn columns(self, cols: Range<usize>) -> Self {
+        match self {
+            Right::Plain(b) => Right::Plain(b.block(0..b.rows, cols)),
+            Right::Packed(b) => {
+                let data = &b.data[cols.start * b.rows..cols.end.next_multiple_of(STRIP) * b.rows];
+                Right::Packed(Packed { data, cols: cols.len(), ..b })
+            }
+        }
+    }
+}
+
+/// Computes items `first` … of a batch, whose results fill `c`; see [`super::matmul_batched`].
+pub(super) fn run_batch<T: Real>(first: usize, a: Batch<'_, T>, b: Batch<'_, T>, c: &mut [T], add: bool) {
+    let (m, n, k) = (a.first.rows, b.first.cols, a.first.cols);
+    let items = c.len() / (m * n);
+    let work = c.len().saturating_mul(k).saturating_mul(2);
+    if items > 1 && work > PIECE_WORK && rayon::current_num_threads() > 1 {
+        let half = items / 2;
+        let (c0, c1) = c.split_at_mut(half * m * n);
+        rayon::join(|| run_batch(first, a, b, c0, add), || run_batch(first + half, a, b, c1, add));
+        return;
+    }
+    for (i, c) in c.chunks_exact_mut(m * n).enumerate() {
+        let ends = Ends { from_c: add, bias: None, residual: None };
+        let (a, b) = (a.at(first + i), Right::Plain(b.at(first + i)));
+        Job { a, b, c: MatMut::new(c, m, n), ends }.run();
+    }
+}
