@@ -1,29 +1,170 @@
 //! Elementary functions over `f32` vectors, the same bits at every SIMD level.
+//!
+//! Each reduces its argument exactly, evaluates one polynomial and rounds a few times more; the coefficients come from
+//! `recipes/polynomials.py`. Errors are against the exact function, in units of the last place of the result, largest
+//! over all floats (`tests/math.rs` looks at them): they are quoted with each function. Nothing here branches, so
+//! everything inlines into a kernel's loop. NaN gives NaN.
+//!
+//! Range reduction and the notion of ulp follow Muller et al., *Handbook of Floating-Point Arithmetic*, 2nd ed. 2018.
+
+use std::f32::consts::{LOG2_E, SQRT_2};
 
 use crate::simd::Simd;
 
-/// eˣ.
+/// ln 2 as a sum of two floats: n · `LN_2` is subtracted from the argument without error (a fused multiply-add, and the
+/// difference is short), n · `LN_2_REST` corrects it.
+const LN_2: f32 = 0.693_147_182_465;
+const LN_2_REST: f32 = -1.904_654_212_13e-9;
+
+/// eʳ = 1 + r + r² p(r) for |r| ≤ ½ ln 2, to 2⁻²⁶ of eʳ − 1.
+const EXP: [f32; 5] =
+    [0.499_999_970_198, 0.166_665_464_64, 0.041_667_435_318_2, 0.008_366_258_814_93, 0.001_387_067_371_98];
+
+/// 2ʳ = 1 + r p(r) for |r| ≤ ½, to 2⁻²⁸.
+const EXP2: [f32; 6] = [
+    0.693_147_182_465,
+    0.240_226_477_385,
+    0.055_503_595_620_4,
+    0.009_618_499_316_28,
+    0.001_339_097_041_64,
+    0.000_153_292_785_399,
+];
+
+/// ln(1 + f) = f − f²/2 + f³ p(f) for 1 + f ∈ [√½, √2], to 2⁻³⁰.
+const LN: [f32; 9] = [
+    0.333_333_134_651,
+    -0.250_000_089_407,
+    0.200_020_730_495,
+    -0.166_679_978_371,
+    0.142_203_286_29,
+    -0.124_060_004_95,
+    0.118_835_225_701,
+    -0.116_716_153_92,
+    0.067_512_542_009_4,
+];
+
+/// Where erf changes its formula.
+const ERF_SPLIT: f32 = 0.9375;
+
+/// erf x = x + x p(x²) for |x| ≤ `ERF_SPLIT`, to 2⁻³⁰.
+const ERF_NEAR: [f32; 7] = [
+    0.128_379_166_126,
+    -0.376_126_289_368,
+    0.112_836_256_623,
+    -0.026_855_736_970_9,
+    0.005_192_438_140_51,
+    -0.000_805_038_609_542,
+    8.000_301_750_14e-5,
+];
+
+/// erf t = 1 − exp(−t p(t)) for t from `ERF_SPLIT` to 4, where erf rounds to 1; to 2⁻³² of erf.
+const ERF_FAR: [f32; 8] = [
+    1.128_561_019_9,
+    0.635_582_745_075,
+    0.105_344_511_569,
+    -0.022_759_651_765_2,
+    0.002_982_578_938_83,
+    -6.842_534_639_87e-5,
+    -4.190_754_407_32e-5,
+    4.638_389_782_49e-6,
+];
+
+/// c₀ + c₁ x + c₂ x² + …, by Horner's rule.
+#[inline(always)]
+fn polynomial<S: Simd<T = f32>, const N: usize>(simd: S, x: S::V, c: [f32; N]) -> S::V {
+    let mut y = simd.splat(c[N - 1]);
+    for i in (0..N - 1).rev() {
+        y = simd.mul_add(y, x, simd.splat(c[i]));
+    }
+    y
+}
+
+/// n and eʳ − 1 with x = n ln 2 + r, |r| ≤ ½ ln 2.
+#[inline(always)]
+fn reduced_exp_m1<S: Simd<T = f32>>(simd: S, x: S::V) -> (S::V, S::V) {
+    let n = simd.round(simd.mul(x, simd.splat(LOG2_E)));
+    let r = simd.neg_mul_add(n, simd.splat(LN_2), x);
+    let r = simd.neg_mul_add(n, simd.splat(LN_2_REST), r);
+    let p = polynomial(simd, r, EXP);
+    (n, simd.mul_add(simd.mul(r, r), p, r))
+}
+
+/// eˣ: 1 at 0, through the subnormal numbers to 0 below −104, ∞ above 88.72.
 #[inline(always)]
 pub fn exp<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
-    simd.map_lanes(x, libm::expf)
+    // Beyond these the result is 0 or ∞; `max` and `min` hand on their second argument if it is NaN.
+    let x = simd.min(simd.splat(89.0), simd.max(simd.splat(-105.0), x));
+    let (n, m1) = reduced_exp_m1(simd, x);
+    simd.scale_by_power_of_two(simd.add(m1, simd.splat(1.0)), n)
 }
-/// ln x.
+
+/// 2ˣ: exact for integers, through the subnormal numbers to 0 below −150, ∞ from 128.
+#[inline(always)]
+pub fn exp2<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
+    let x = simd.min(simd.splat(129.0), simd.max(simd.splat(-151.0), x));
+    let n = simd.round(x);
+    let r = simd.sub(x, n);
+    let p = simd.mul_add(polynomial(simd, r, EXP2), r, simd.splat(1.0));
+    simd.scale_by_power_of_two(p, n)
+}
+
+/// ln x: NaN below zero, −∞ at zero, ∞ at ∞.
 #[inline(always)]
 pub fn ln<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
-    simd.map_lanes(x, libm::logf)
+    let (zero, one) = (simd.zero(), simd.splat(1.0));
+    // Subnormal numbers are made normal first.
+    let tiny = simd.lt(x, simd.splat(f32::MIN_POSITIVE));
+    let normal = simd.select(tiny, simd.mul(x, simd.splat((1u32 << 24) as f32)), x);
+    let (e, m) = simd.split_exponent(normal);
+    let e = simd.sub(e, simd.select(tiny, simd.splat(24.0), zero));
+    // m from [1, 2) to [√½, √2).
+    let large = simd.lt(simd.splat(SQRT_2), m);
+    let e = simd.add(e, simd.select(large, one, zero));
+    let m = simd.select(large, simd.mul(m, simd.splat(0.5)), m);
+
+    let f = simd.sub(m, one);
+    let f2 = simd.mul(f, f);
+    let y = simd.mul(simd.mul(f2, f), polynomial(simd, f, LN));
+    let y = simd.mul_add(e, simd.splat(LN_2_REST), y);
+    let y = simd.neg_mul_add(simd.splat(0.5), f2, y);
+    let y = simd.mul_add(e, simd.splat(LN_2), simd.add(f, y));
+
+    let no_number = simd.select(simd.lt(x, zero), simd.splat(f32::NAN), simd.splat(f32::NEG_INFINITY));
+    let y = simd.select(simd.lt(zero, x), y, no_number);
+    simd.select(simd.lt(x, simd.splat(f32::INFINITY)), y, x)
 }
-/// tanh x.
+
+/// tanh x = (e²ˣ − 1) / (e²ˣ + 1), with e²ˣ − 1 computed without cancellation, so that small x keep all their digits.
 #[inline(always)]
 pub fn tanh<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
-    simd.map_lanes(x, libm::tanhf)
+    let a = simd.abs(x);
+    // tanh 10 rounds to 1.
+    let (n, m1) = reduced_exp_m1(simd, simd.min(simd.splat(20.0), simd.add(a, a)));
+    let power = simd.scale_by_power_of_two(simd.splat(1.0), n);
+    let m1 = simd.mul_add(m1, power, simd.sub(power, simd.splat(1.0)));
+    let y = simd.div(m1, simd.add(m1, simd.splat(2.0)));
+    let y = simd.select(simd.lt(x, simd.zero()), simd.neg(y), y);
+    // tanh x = x to the last place below 2⁻¹²; this also keeps the sign of zero, and NaN.
+    simd.select(simd.lt(simd.splat(1.0 / 4096.0), a), y, x)
 }
+
 /// 1 / (1 + e⁻ˣ).
 #[inline(always)]
 pub fn sigmoid<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
-    simd.map_lanes(x, |x| 1.0 / (1.0 + libm::expf(-x)))
+    // Below zero eˣ / (1 + eˣ), so that no exponential overflows and small results keep all their digits.
+    let one = simd.splat(1.0);
+    let e = exp(simd, simd.neg(simd.abs(x)));
+    simd.div(simd.select(simd.lt(x, simd.zero()), e, one), simd.add(one, e))
 }
-/// erf x.
+
+/// erf x = 2/√π ∫₀ˣ e^(−t²) dt.
 #[inline(always)]
 pub fn erf<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
-    simd.map_lanes(x, libm::erff)
+    let a = simd.abs(x);
+    let near = simd.mul_add(polynomial(simd, simd.mul(x, x), ERF_NEAR), x, x);
+    let t = simd.min(simd.splat(4.0), a);
+    let far = simd.mul(polynomial(simd, t, ERF_FAR), simd.neg(t));
+    let far = simd.sub(simd.splat(1.0), exp(simd, far));
+    let far = simd.select(simd.lt(x, simd.zero()), simd.neg(far), far);
+    simd.select(simd.lt(a, simd.splat(ERF_SPLIT)), near, far)
 }
