@@ -78,6 +78,8 @@ pub trait Real:
 
     /// eˣ.
     fn exp<S: Simd<T = Self>>(simd: S, x: S::V) -> S::V;
+    /// 2ˣ.
+    fn exp2<S: Simd<T = Self>>(simd: S, x: S::V) -> S::V;
     /// ln x: NaN below zero, −∞ at zero.
     fn ln<S: Simd<T = Self>>(simd: S, x: S::V) -> S::V;
     /// tanh x.
@@ -159,6 +161,10 @@ impl Real for f32 {
         crate::math::exp(simd, x)
     }
     #[inline(always)]
+    fn exp2<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
+        crate::math::exp2(simd, x)
+    }
+    #[inline(always)]
     fn ln<S: Simd<T = f32>>(simd: S, x: S::V) -> S::V {
         crate::math::ln(simd, x)
     }
@@ -203,6 +209,10 @@ impl Real for f64 {
     #[inline(always)]
     fn exp<S: Simd<T = f64>>(simd: S, x: S::V) -> S::V {
         simd.map_lanes(x, libm::exp)
+    }
+    #[inline(always)]
+    fn exp2<S: Simd<T = f64>>(simd: S, x: S::V) -> S::V {
+        simd.map_lanes(x, libm::exp2)
     }
     #[inline(always)]
     fn ln<S: Simd<T = f64>>(simd: S, x: S::V) -> S::V {
