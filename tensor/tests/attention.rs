@@ -97,7 +97,7 @@ fn oracle(a: &Attention, qkv: &[f64], dy: &[f64]) -> Oracle {
                 }
             }
             result.weights.extend(p);
-            result.lse.extend(lse);
+            result.lse.extend(lse.iter().map(|lse| lse * std::f64::consts::LOG2_E));
         }
     }
     result

@@ -44,18 +44,16 @@ pub(super) fn pack_rows<S: Simd>(
 
 /// Rows `0..n` into `lines` as strips, zeros behind the last row.
 #[inline(always)]
-pub(super) fn pack_strips<S: Simd>(_simd: S, rows: Rows<'_, S::T>, n: usize, lines: &mut [Line<S::T>]) {
+pub(super) fn pack_strips<S: Simd>(simd: S, rows: Rows<'_, S::T>, n: usize, lines: &mut [Line<S::T>]) {
     for (strip, lines) in lines.chunks_exact_mut(rows.d).take(n.div_ceil(LANES)).enumerate() {
-        for lane in 0..LANES {
-            let r = strip * LANES + lane;
-            if r < n {
-                for (line, x) in lines.iter_mut().zip(rows.row(r)) {
-                    line[lane] = *x;
-                }
-            } else {
-                for line in lines.iter_mut() {
-                    line[lane] = <S::T as crate::Real>::ZERO;
-                }
+        let first = strip * LANES;
+        for (i, lines) in lines.chunks_mut(LANES).enumerate() {
+            let mut square = [simd.zero(); LANES];
+            for (r, row) in (first..n).zip(&mut square) {
+                *row = simd.load_up_to(&rows.row(r)[i * LANES..]);
+            }
+            for (line, column) in lines.iter_mut().zip(simd.transpose(square)) {
+                simd.store(line, column);
             }
         }
     }
