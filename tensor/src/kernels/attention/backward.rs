@@ -5,6 +5,7 @@ use std::f64::consts::LN_2;
 use super::forward::first_lanes;
 use super::pack::{Rows, pack_rows, pack_strips};
 use super::shared::Shared;
+use super::small::small_backward;
 use super::tile::{Lhs, Rhs, Size, Start, groups, product};
 use super::{Attention, WORTH_SPLITTING, for_each};
 use crate::buffer::with_scratch;
@@ -16,7 +17,7 @@ use crate::{Real, dispatch};
 const KEY_BLOCK: usize = 128;
 
 /// Queries whose probabilities and their gradients, two tiles of 64 · 128, are kept for the products across queries.
-const QUERY_TILE: usize = 64;
+const QUERY_TILE: usize = 112;
 
 /// The gradient of [`attention`](super::attention) with respect to the fused queries, keys and values.
 ///
@@ -41,8 +42,12 @@ pub fn attention_backward<T: Real>(a: Attention, qkv: &[T], y: &[T], lse: &[T], 
         return;
     }
     let (t, d, group) = (a.seq_len, a.head_size, a.group());
+    let split = a.flops(0) * 5 / 2 >= WORTH_SPLITTING;
+    if a.is_small() {
+        return small_backward(a, split, qkv, y, lse, dy, dqkv);
+    }
     let (add, dqkv) = (dqkv.add, Shared::new(dqkv.data));
-    for_each(a.batch * a.n_kv_head, a.flops(0) * 5 / 2 >= WORTH_SPLITTING, |head| {
+    for_each(a.batch * a.n_kv_head, split, |head| {
         let (b, kv) = (head / a.n_kv_head, head % a.n_kv_head);
         let fused = |first: usize, group: usize| Rows {
             src: &qkv[b * t * a.qkv_width() + first * d..],
@@ -147,8 +152,8 @@ fn backward_of_head_on<S: Simd>(
         }
         delta[r] = simd.sum_lanes(sum);
     }
-    for gradient in [&mut *dk, dv, dq] {
-        gradient.fill(S::T::ZERO);
+    for (rows, gradient) in [(t, &mut *dk), (t, dv), (n, dq)] {
+        gradient[..rows * width].fill(S::T::ZERO);
     }
 
     for key in (0..t).step_by(KEY_BLOCK) {

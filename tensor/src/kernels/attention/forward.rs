@@ -4,6 +4,7 @@ use std::f64::consts::LOG2_E;
 
 use super::pack::{Rows, pack_rows, pack_strips};
 use super::shared::Shared;
+use super::small::small_forward;
 use super::tile::{Lhs, MAX_ROWS, Rhs, Size, Start, groups, product};
 use super::{Attention, WORTH_SPLITTING, for_each};
 use crate::buffer::with_scratch;
@@ -45,8 +46,12 @@ pub fn attention_in_blocks<T: Real, const KEYS: usize>(a: Attention, qkv: &[T], 
     if qkv.is_empty() {
         return;
     }
-    let (y, lse) = (Shared::new(y), Shared::new(lse));
     let split = a.flops(0) >= WORTH_SPLITTING;
+    // One block of keys whatever its size, so that these rows have the same bits on the general path.
+    if a.is_small() {
+        return small_forward(a, split, qkv, y, lse);
+    }
+    let (y, lse) = (Shared::new(y), Shared::new(lse));
     let n_tile = (t * group).div_ceil(QUERY_TILE);
     let one_head = |head: usize| {
         let (b, kv) = (head / a.n_kv_head, head % a.n_kv_head);
@@ -164,8 +169,8 @@ fn attend_on<S: Simd, const KEYS: usize>(
 
     // The factor goes into the queries, so that neither its sign nor its size matters below.
     pack_rows(simd, queries.rows, first, n, factor, q);
-    maxima.fill(S::T::NEG_INFINITY);
-    sums.fill(S::T::ZERO);
+    maxima[..n].fill(S::T::NEG_INFINITY);
+    sums[..n * LANES].fill(S::T::ZERO);
     // Row r of the tile sees the keys 0..seen_by(r).
     let seen_by = |r: usize| past + (first + r) / group + 1;
 

@@ -11,6 +11,7 @@ mod decode;
 mod forward;
 mod pack;
 mod shared;
+mod small;
 mod tile;
 mod weights;
 

@@ -126,7 +126,7 @@ fn strips<S: Simd, const R: usize, const TRANSPOSED: bool>(
 /// R rows × V vectors in registers.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "iterators over the sums keep some of them in memory")]
-fn tile<S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool>(
+pub(super) fn tile<S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool>(
     simd: S,
     k: usize,
     a: Lhs<'_, S::T>,
@@ -138,8 +138,9 @@ fn tile<S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool>(
     let mut sums = [[simd.zero(); V]; R];
     if !matches!(start, Start::Zero) {
         for r in 0..R {
+            let row = &c[r * ldc..][..V * LANES];
             for v in 0..V {
-                sums[r][v] = simd.load(&c[r * ldc + v * LANES..]);
+                sums[r][v] = simd.load(&row[v * LANES..]);
             }
         }
     }
@@ -168,8 +169,9 @@ fn tile<S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool>(
         }
     }
     for r in 0..R {
+        let row = &mut c[r * ldc..][..V * LANES];
         for v in 0..V {
-            simd.store(&mut c[r * ldc + v * LANES..], sums[r][v]);
+            simd.store(&mut row[v * LANES..], sums[r][v]);
         }
     }
 }
