@@ -5,10 +5,13 @@ use std::sync::Barrier;
 use std::time::Instant;
 
 use crate::dispatch;
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Level, Simd, level};
 
 /// Fused multiply-adds of one vector each in a measurement: about a millisecond.
 const LENGTH: usize = 1 << 21;
+
+/// The same at the scalar level, which may have to call a function for each.
+const SCALAR_LENGTH: usize = 1 << 15;
 
 /// Measurements of which the best counts.
 const REPEATS: usize = 12;
@@ -18,13 +21,14 @@ const REPEATS: usize = 12;
 pub fn fma_gflops(threads: usize) -> f64 {
     let threads = threads.max(1);
     let barrier = Barrier::new(threads);
+    let length = if level() == Level::Scalar { SCALAR_LENGTH } else { LENGTH };
     let measure = || {
         let mut rates = [0.0; REPEATS];
         for rate in &mut rates {
             barrier.wait();
             let start = Instant::now();
-            black_box(fma_chains(black_box(LENGTH), black_box(0.5f32)));
-            *rate = (2 * LENGTH * LANES) as f64 / start.elapsed().as_secs_f64() * 1e-9;
+            black_box(fma_chains(black_box(length), black_box(0.5f32)));
+            *rate = (2 * length * LANES) as f64 / start.elapsed().as_secs_f64() * 1e-9;
         }
         rates
     };

@@ -3,7 +3,8 @@
 use super::few_rows::{FEW_ROWS, few_rows};
 use super::mat::{Mat, MatMut};
 use super::pack::{Packed, STRIP, Strips, pack_strips, packed_len};
-use super::tile::{Ends, PANEL_ROWS, sweep};
+use super::panel::panel_len;
+use super::tile::{Ends, sweep};
 use crate::Real;
 use crate::buffer::with_scratch;
 use crate::dispatch;
@@ -12,8 +13,9 @@ use crate::simd::{LANES, Simd};
 /// Rows of B in a block: 14 rows of A of this length are most of a 32 KiB first-level cache.
 const BLOCK_K: usize = 512;
 
-/// Elements of B in a block: most of a 1 MiB second-level cache.
-const BLOCK_B: usize = 200_000;
+/// Elements of B in a block: 600 KB of a 1 MiB second-level cache, the rest is for A and C. Blocks of 100,000 to 200,000
+/// differ by less than the noise where B comes from the cache; narrow ones win where it comes from memory.
+const BLOCK_B: usize = 150_000;
 
 /// The largest B that is read where it lies: as a whole it stays in the second-level cache.
 const IN_PLACE_B: usize = 400 * 400;
@@ -84,7 +86,8 @@ impl<T: Real> Job<'_, T> {
     fn plan(&self) -> Plan {
         let (m, n, k) = (self.a.rows, self.c.cols, self.a.cols);
         let strided_by_pages = |stride: usize| stride > 0 && (stride * size_of::<T>()).is_multiple_of(PAGE);
-        let (mut kc, mut nc) = (even_part(k, BLOCK_K, 1), n);
+        let kc = even_part(k, BLOCK_K, 1);
+        let mut nc = n;
         let path = match self.b {
             Right::Packed(_) => Path::Packed,
             Right::Plain(b) if b.col_stride == 1 && m <= FEW_ROWS => Path::FewRows,
@@ -101,9 +104,6 @@ impl<T: Real> Job<'_, T> {
             let most = if m <= FEW_ROWS { STRIP } else { BLOCK_B / kc };
             nc = even_part(n, most, STRIP);
         }
-        if path == Path::InPlace {
-            kc = kc.max(1);
-        }
         let b_scratch = match path {
             Path::FewRows | Path::Packed => 0,
             Path::InPlace if n % LANES == 0 => 0,
@@ -116,7 +116,7 @@ impl<T: Real> Job<'_, T> {
             && n >= PANEL_STRIPS * STRIP
             && k > 64
             && strided_by_pages(a_stride);
-        Plan { path, kc, nc, b_scratch, a_scratch: if pack_a { PANEL_ROWS * kc } else { 0 } }
+        Plan { path, kc, nc, b_scratch, a_scratch: if pack_a { panel_len(kc) } else { 0 } }
     }
 }
 
@@ -188,6 +188,9 @@ fn in_place<'a, S: Simd>(simd: S, b: Mat<'a, S::T>, scratch: &'a mut [S::T]) -> 
 
 /// Cuts `total` into the fewest parts of at most about `most`, evenly, in multiples of `unit`: the size of a part.
 fn even_part(total: usize, most: usize, unit: usize) -> usize {
-    let parts = total.div_ceil(most.max(unit)).max(1);
+    if total <= most {
+        return total.next_multiple_of(unit).max(unit); // without a division, which small products would notice
+    }
+    let parts = total.div_ceil(most.max(unit));
     total.div_ceil(parts).next_multiple_of(unit).max(unit)
 }

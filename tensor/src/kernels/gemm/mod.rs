@@ -10,6 +10,7 @@ mod blocks;
 mod few_rows;
 mod mat;
 mod pack;
+mod panel;
 mod split;
 mod tile;
 

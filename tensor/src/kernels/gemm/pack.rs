@@ -118,37 +118,28 @@ pub(super) fn pack_strips<S: Simd>(simd: S, b: Mat<'_, S::T>, packed: &mut [S::T
         let mut j = 0;
         while j < n {
             let width = (n - j).min(STRIP);
-            pack_columns(simd, b.block(0..k, j..j + width), &mut packed[j * k..], STRIP, STRIP);
+            pack_columns(simd, b.block(0..k, j..j + width), &mut packed[j * k..]);
             j += STRIP;
         }
     }
 }
 
-/// Packs a matrix of few columns into rows of `width` elements, `stride` apart; what exceeds its columns becomes zero.
+/// Packs one strip of a matrix that is not row-major; columns beyond its last become zero.
 ///
 /// Columns that are contiguous in memory go through registers, 16 × 16 elements at a time.
 #[inline(always)]
-pub(super) fn pack_columns<S: Simd>(
-    simd: S,
-    b: Mat<'_, S::T>,
-    packed: &mut [S::T],
-    width: usize,
-    stride: usize,
-) {
+fn pack_columns<S: Simd>(simd: S, b: Mat<'_, S::T>, packed: &mut [S::T]) {
     let (k, n) = (b.rows, b.cols);
     if b.row_stride != 1 {
         for p in 0..k {
-            let to = &mut packed[p * stride..][..width];
-            for (j, to) in to.iter_mut().enumerate() {
+            for (j, to) in packed[p * STRIP..][..STRIP].iter_mut().enumerate() {
                 *to = if j < n { b.data[p * b.row_stride + j * b.col_stride] } else { S::T::ZERO };
             }
         }
         return;
     }
-    let mut j = 0;
-    while j < width {
+    for j in [0, LANES] {
         let cols = n.saturating_sub(j).min(LANES);
-        let width = (width - j).min(LANES);
         let mut p = 0;
         while p < k {
             let rows = (k - p).min(LANES);
@@ -163,17 +154,10 @@ pub(super) fn pack_columns<S: Simd>(
                 }
             }
             let square = simd.transpose(square);
-            if rows == LANES && width == LANES {
-                for q in 0..LANES {
-                    simd.store(&mut packed[(p + q) * stride + j..], square[q]);
-                }
-            } else {
-                for q in 0..rows {
-                    simd.store_up_to(&mut packed[(p + q) * stride + j..][..width], square[q]);
-                }
+            for q in 0..rows {
+                simd.store(&mut packed[(p + q) * STRIP + j..], square[q]);
             }
             p += LANES;
         }
-        j += LANES;
     }
 }
