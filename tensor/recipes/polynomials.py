@@ -6,7 +6,7 @@ lowest power first, and the others are fitted again after each rounding: what on
 (after Brisebarre & Chevillard 2007, who search the whole lattice). Run it to see the coefficients and the errors.
 """
 import struct
-from mpmath import mp, mpf, matrix, lu_solve, exp, log, erf, erfc, sqrt, pi, cos
+from mpmath import mp, mpf, matrix, lu_solve, exp, log, erf, erfc, sqrt, tanh, pi, cos
 
 mp.dps = 40
 
@@ -71,11 +71,11 @@ def parts(name, x):
 
 parts("ln 2", log(2))
 
-# e^r = 1 + r + r^2 p(r); the error relative to e^r - 1, which tanh needs.
+# e^r = 1 + r + r^2 p(r), relative.
 show(
     "EXP",
     lambda r: (exp(r) - 1 - r) / r**2,
-    lambda r: abs(r**2 / (exp(r) - 1)),
+    lambda r: r**2 / exp(r),
     range(5),
     "-0.3467",
     "0.3467",
@@ -90,6 +90,15 @@ show(
     range(9),
     sqrt(mpf(1) / 2) - 1,
     sqrt(mpf(2)) - 1,
+)
+# tanh x = x + x^3 p(x^2) below 5/8, relative.
+show(
+    "TANH",
+    lambda s: (tanh(sqrt(s)) / sqrt(s) - 1) / s,
+    lambda s: s * sqrt(s) / tanh(sqrt(s)),
+    range(5),
+    "1e-12",
+    mpf("0.625") ** 2,
 )
 # erf x = x + x p(x^2) below SPLIT, relative.
 SPLIT = mpf("0.9375")

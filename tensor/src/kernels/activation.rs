@@ -27,6 +27,8 @@ pub enum Activation {
 pub enum Unary {
     /// eˣ.
     Exp,
+    /// 2ˣ.
+    Exp2,
     /// ln x: NaN below zero, −∞ at zero.
     Ln,
     /// tanh x.
@@ -70,19 +72,28 @@ fn splat<S: Simd>(simd: S, x: f64) -> S::V {
 const GELU_LINEAR: f64 = -1.595_769_121_605_731;
 /// −2 √(2/π) · 0.044715.
 const GELU_CUBIC: f64 = GELU_LINEAR * 0.044715;
+/// log₂ e: in GELU it goes into the constants, and e^(−2u) becomes a power of two, which is cheaper.
+const LOG2_E: f64 = std::f64::consts::LOG2_E;
 /// 1 / √(2π).
 const INV_SQRT_2_PI: f64 = 0.398_942_280_401_432_7;
 
 #[derive(Clone, Copy)]
 struct GeluTanh;
 
+impl GeluTanh {
+    #[inline(always)]
+    fn exp_minus_2u<S: Simd>(simd: S, x: S::V, x2: S::V) -> S::V {
+        let (linear, cubic) = (splat(simd, GELU_LINEAR * LOG2_E), splat(simd, GELU_CUBIC * LOG2_E));
+        S::T::exp2(simd, simd.mul(x, simd.mul_add(x2, cubic, linear)))
+    }
+}
+
 impl Act for GeluTanh {
     // σ(2u) = 1 / (1 + e^(−2u)): one exponential and one division.
     #[inline(always)]
     fn value<S: Simd>(self, simd: S, x: S::V) -> S::V {
         let x2 = simd.mul(x, x);
-        let minus_2u = simd.mul(x, simd.mul_add(x2, splat(simd, GELU_CUBIC), splat(simd, GELU_LINEAR)));
-        let e = S::T::exp(simd, minus_2u);
+        let e = Self::exp_minus_2u(simd, x, x2);
         simd.div(x, simd.add(e, splat(simd, 1.0)))
     }
     // f′ = σ (1 + x (1 − σ) 2u′)
@@ -90,9 +101,8 @@ impl Act for GeluTanh {
     fn value_and_slope<S: Simd>(self, simd: S, x: S::V) -> (S::V, S::V) {
         // σ is 0 or 1 long before x² reaches the bound, which keeps 0 · ∞ out of the slope.
         let x2 = simd.min(splat(simd, 1e6), simd.mul(x, x));
-        let minus_2u = simd.mul(x, simd.mul_add(x2, splat(simd, GELU_CUBIC), splat(simd, GELU_LINEAR)));
         let one = splat(simd, 1.0);
-        let sigma = simd.div(one, simd.add(S::T::exp(simd, minus_2u), one));
+        let sigma = simd.div(one, simd.add(Self::exp_minus_2u(simd, x, x2), one));
         let minus_2du = simd.mul_add(x2, splat(simd, 3.0 * GELU_CUBIC), splat(simd, GELU_LINEAR));
         let y = simd.mul(x, sigma);
         let rest = simd.mul(y, simd.sub(one, sigma));
@@ -405,6 +415,7 @@ fn unary_on<S: Simd>(simd: S, kind: Unary, x: &[S::T], y: &mut [S::T]) {
     // NaN is neither above nor below zero and is passed on as it is.
     each! { x:
         Exp => S::T::exp(simd, x),
+        Exp2 => S::T::exp2(simd, x),
         Ln => S::T::ln(simd, x),
         Tanh => S::T::tanh(simd, x),
         Sigmoid => S::T::sigmoid(simd, x),

@@ -99,7 +99,7 @@ fn exp_of<S: Simd>(simd: S, x: S::T) -> S::T {
     simd.array(S::T::exp(simd, simd.splat(x)))[0]
 }
 
-/// Rows whose logarithms are taken in one vector.
+// Rows are taken sixteen at a time, for their logarithms to be one vector.
 #[inline(always)]
 fn forward_rows_on<S: Simd>(
     simd: S,
@@ -114,33 +114,39 @@ fn forward_rows_on<S: Simd>(
     let groups = logits.chunks(LANES * cols.max(1)).zip(targets.chunks(LANES)).zip(lse.chunks_mut(LANES));
     for ((logits, targets), lse) in groups {
         let (mut maxima, mut sums) = ([S::T::ZERO; LANES], [S::T::ONE; LANES]);
+        // One pass for all rows, then the next: while a row waits for its maximum the others go on.
+        for (max, x) in maxima.iter_mut().zip(logits.chunks_exact(cols)) {
+            *max = max_of(simd, &x[..block.min(cols)]);
+        }
         for (i, x) in logits.chunks_exact(cols).enumerate() {
             if targets[i] == ignore {
+                maxima[i] = S::T::ZERO;
                 continue;
             }
-            let (mut max, mut sum) = (S::T::NEG_INFINITY, S::T::ZERO);
-            for x in x.chunks(block) {
-                let new_max = simd.max_lane(simd.max(simd.splat(max_of(simd, x)), simd.splat(max)));
-                if new_max != max && sum != S::T::ZERO {
-                    sum = sum * exp_of(simd, max - new_max);
-                }
+            let (x, rest) = x.split_at(block.min(cols));
+            let mut max = maxima[i];
+            let mut sum = exp_sum(simd, x, finite_or_zero(max));
+            for x in rest.chunks(block) {
+                let new_max = larger(max_of(simd, x), max);
+                sum = rescaled(simd, sum, max, new_max) + exp_sum(simd, x, finite_or_zero(new_max));
                 max = new_max;
-                sum += exp_sum(simd, x, finite_or_zero(max));
             }
             (maxima[i], sums[i]) = (finite_or_zero(max), sum);
         }
-        let sums = S::T::ln(simd, simd.from_array(sums));
-        let all = simd.array(simd.add(simd.from_array(maxima), sums));
-        lse.copy_from_slice(&all[..lse.len()]);
+        let ln_sums = S::T::ln(simd, simd.from_array(sums));
+        simd.store_up_to(lse, simd.add(simd.from_array(maxima), ln_sums));
+        let ln_sums = simd.array(ln_sums);
         for (i, &target) in targets.iter().enumerate() {
             if target != ignore {
-                loss += (all[i] - logits[i * cols + target as usize]).to_f64();
+                // The difference of the logits first: the logarithm would drown in large ones.
+                loss += (maxima[i] - logits[i * cols + target as usize] + ln_sums[i]).to_f64();
             }
         }
     }
     loss
 }
 
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
 #[inline(always)]
 fn backward_rows_on<S: Simd>(
     simd: S,
@@ -170,7 +176,7 @@ fn backward_rows_on<S: Simd>(
                 put(simd, dx, simd.mul(p, scales), add);
             });
         }
-        dx[target] = dx[target] - scale;
+        dx[target] -= scale;
     }
 }
 
@@ -188,39 +194,76 @@ fn in_place_rows_on<S: Simd>(
     for (logits, targets) in logits.chunks_mut(LANES * cols.max(1)).zip(targets.chunks(LANES)) {
         // What the loss of each row is made of: max + ln sum − x(target).
         let (mut shifts, mut sums) = ([S::T::ZERO; LANES], [S::T::ONE; LANES]);
+        let mut maxima = [S::T::ZERO; LANES];
+        // One pass for all rows, then the next: while a row waits for its maximum the others go on.
+        for (max, x) in maxima.iter_mut().zip(logits.chunks_exact(cols)) {
+            *max = max_of(simd, &x[..block.min(cols)]);
+        }
+        for (i, x) in logits.chunks_exact_mut(cols).enumerate() {
+            if targets[i] == ignore {
+                continue;
+            }
+            let at_target = x[targets[i] as usize];
+            let max = if cols <= block {
+                let max = finite_or_zero(maxima[i]);
+                sums[i] = exp_in_place(simd, x, max, &[]);
+                max
+            } else {
+                let max;
+                (max, sums[i]) = exp_long_row(simd, x, maxima[i], block);
+                max
+            };
+            shifts[i] = max - at_target;
+        }
+        let ln_sums = S::T::ln(simd, simd.from_array(sums));
+        let losses = simd.array(simd.add(simd.from_array(shifts), ln_sums));
+        let factors = simd.array(simd.div(simd.splat(gradient_scale), simd.from_array(sums)));
         for (i, x) in logits.chunks_exact_mut(cols).enumerate() {
             if targets[i] == ignore {
                 x.fill(S::T::ZERO);
                 continue;
             }
-            let target = targets[i] as usize;
-            let at_target = x[target];
-            let mut maxima = [S::T::NEG_INFINITY; MAX_BLOCKS];
-            let (mut max, mut sum) = (S::T::NEG_INFINITY, S::T::ZERO);
-            for (x, block_max) in x.chunks_mut(block).zip(&mut maxima) {
-                let new_max = simd.max_lane(simd.max(simd.splat(max_of(simd, x)), simd.splat(max)));
-                if new_max != max && sum != S::T::ZERO {
-                    sum = sum * exp_of(simd, max - new_max);
-                }
-                max = new_max;
-                *block_max = finite_or_zero(max);
-                sum += exp_in_place(simd, x, *block_max);
-            }
-            let max = finite_or_zero(max);
-            let a = gradient_scale / sum;
-            for (x, &block_max) in x.chunks_mut(block).zip(&maxima) {
-                let a = if block_max == max { a } else { a * exp_of(simd, block_max - max) };
-                scale(simd, x, a);
-            }
-            x[target] = x[target] - gradient_scale;
-            (shifts[i], sums[i]) = (max - at_target, sum);
-        }
-        let all = simd.array(simd.add(simd.from_array(shifts), S::T::ln(simd, simd.from_array(sums))));
-        for (row_loss, _) in all.iter().zip(targets).filter(|(_, target)| **target != ignore) {
-            loss += row_loss.to_f64();
+            scale(simd, x, factors[i]);
+            x[targets[i] as usize] -= gradient_scale;
+            loss += losses[i].to_f64();
         }
     }
     loss
+}
+
+/// x becomes e^(x − max) for the maximum of the whole row; returns it and the sum. `max` is that of the first block.
+#[inline(always)]
+fn exp_long_row<S: Simd>(simd: S, x: &mut [S::T], mut max: S::T, block: usize) -> (S::T, S::T) {
+    let mut maxima = [S::T::NEG_INFINITY; MAX_BLOCKS];
+    let (mut sum, mut start) = (S::T::ZERO, 0);
+    for block_max in maxima.iter_mut().take(x.len().div_ceil(block)) {
+        let len = block.min(x.len() - start);
+        let (x, ahead) = x[start..].split_at_mut(len);
+        let new_max = larger(max_of(simd, x), max);
+        sum = rescaled(simd, sum, max, new_max);
+        max = new_max;
+        *block_max = finite_or_zero(max);
+        sum += exp_in_place(simd, x, *block_max, ahead);
+        start += block;
+    }
+    let max = finite_or_zero(max);
+    // Maxima settle early: few blocks need this.
+    for (x, &block_max) in x.chunks_mut(block).zip(&maxima) {
+        if block_max != max {
+            scale(simd, x, exp_of(simd, block_max - max));
+        }
+    }
+    (max, sum)
+}
+
+fn larger<T: Real>(a: T, b: T) -> T {
+    if a > b { a } else { b }
+}
+
+/// A sum of e^(x − old) as one of e^(x − new).
+#[inline(always)]
+fn rescaled<S: Simd>(simd: S, sum: S::T, old: S::T, new: S::T) -> S::T {
+    if new == old || sum == S::T::ZERO { sum } else { sum * exp_of(simd, old - new) }
 }
 
 /// Rows in a piece of work: a multiple of the rows whose logarithms are taken together.

@@ -147,8 +147,8 @@ fn backward<T: Real>(
     if cols == 0 {
         return;
     }
-    let sums = if dbias.is_some() { 2 } else { 1 };
-    // Each group of rows has its own line of partial sums: dweight, then dbias where it is wanted.
+    // Each piece of the rows has its own line of partial sums: dweight, and dbias where there are biases.
+    let sums = if mean.is_some() { 2 } else { 1 };
     with_scratch(rstd.len().div_ceil(ROWS) * sums * cols, |partial| {
         let add = dx.as_ref().is_some_and(|dx| dx.add);
         let dx = dx.map(|dx| dx.data);
@@ -190,6 +190,20 @@ fn sum_four<S: Simd>(simd: S, s: [S::V; 4]) -> S::T {
     simd.sum_lanes(simd.add(simd.add(s[0], s[1]), simd.add(s[2], s[3])))
 }
 
+/// Rows that go through a kernel's passes together, sixteen at most: what one row's pass waits for, its sum over the
+/// lanes and a root, would hold up its next pass, but not the other rows'. All of them stay in the first-level cache.
+fn rows_per_group(cols: usize) -> usize {
+    (3072 / cols).clamp(1, LANES)
+}
+
+/// 1 / √(squares / n + eps) for each row of a group.
+#[inline(always)]
+fn inverse_roots<S: Simd>(simd: S, squares: &[S::T; LANES], n: S::T, eps: S::T, rstd: &mut [S::T]) {
+    let variance = simd.div(simd.load(squares), simd.splat(n));
+    let root = simd.sqrt(simd.add(variance, simd.splat(eps)));
+    simd.store_up_to(rstd, simd.div(simd.splat(S::T::ONE), root));
+}
+
 /// Σ x.
 #[inline(always)]
 fn sum<S: Simd>(simd: S, x: &[S::T]) -> S::T {
@@ -227,6 +241,7 @@ fn sum_of_squared_deviations<S: Simd>(simd: S, x: &[S::T], mean: S::T) -> S::T {
     sum_four(simd, sums)
 }
 
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
 #[inline(always)]
 fn layer_norm_rows_on<S: Simd>(
     simd: S,
@@ -240,20 +255,30 @@ fn layer_norm_rows_on<S: Simd>(
 ) {
     let cols = weight.len();
     let n = S::T::from_f64(cols as f64);
-    let rows = x.chunks_exact(cols).zip(y.chunks_exact_mut(cols));
-    for ((x, y), (mean, rstd)) in rows.zip(mean.iter_mut().zip(rstd)) {
-        *mean = sum(simd, x) / n;
-        *rstd = S::T::ONE / (sum_of_squared_deviations(simd, x, *mean) / n + eps).sqrt();
-        let (mean, rstd) = (simd.splat(*mean), simd.splat(*rstd));
-        match bias {
-            Some(bias) => sweep!((x, weight, bias), (y) => {
-                let normed = simd.mul(simd.sub(simd.load_up_to(x), mean), rstd);
-                simd.store_up_to(y, simd.mul_add(normed, simd.load_up_to(weight), simd.load_up_to(bias)));
-            }),
-            None => sweep!((x, weight), (y) => {
-                let normed = simd.mul(simd.sub(simd.load_up_to(x), mean), rstd);
-                simd.store_up_to(y, simd.mul(normed, simd.load_up_to(weight)));
-            }),
+    let group = rows_per_group(cols);
+    let groups = x.chunks(group * cols).zip(y.chunks_mut(group * cols));
+    for ((x, y), (mean, rstd)) in groups.zip(mean.chunks_mut(group).zip(rstd.chunks_mut(group))) {
+        for (x, mean) in x.chunks_exact(cols).zip(&mut *mean) {
+            *mean = sum(simd, x) / n;
+        }
+        let mut squares = [S::T::ZERO; LANES];
+        for ((x, mean), squares) in x.chunks_exact(cols).zip(&*mean).zip(&mut squares) {
+            *squares = sum_of_squared_deviations(simd, x, *mean);
+        }
+        inverse_roots(simd, &squares, n, eps, rstd);
+        let rows = x.chunks_exact(cols).zip(y.chunks_exact_mut(cols));
+        for ((x, y), (&mean, &rstd)) in rows.zip(mean.iter().zip(&*rstd)) {
+            let (mean, rstd) = (simd.splat(mean), simd.splat(rstd));
+            match bias {
+                Some(bias) => sweep!((x, weight, bias), (y) => {
+                    let normed = simd.mul(simd.sub(simd.load_up_to(x), mean), rstd);
+                    simd.store_up_to(y, simd.mul_add(normed, simd.load_up_to(weight), simd.load_up_to(bias)));
+                }),
+                None => sweep!((x, weight), (y) => {
+                    let normed = simd.mul(simd.sub(simd.load_up_to(x), mean), rstd);
+                    simd.store_up_to(y, simd.mul(normed, simd.load_up_to(weight)));
+                }),
+            }
         }
     }
 }
@@ -269,17 +294,26 @@ fn rms_norm_rows_on<S: Simd>(
 ) {
     let cols = weight.len();
     let n = S::T::from_f64(cols as f64);
-    for ((x, y), rstd) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)).zip(rstd) {
-        *rstd = S::T::ONE / (sum_of_squared_deviations(simd, x, S::T::ZERO) / n + eps).sqrt();
-        let rstd = simd.splat(*rstd);
-        sweep!((x, weight), (y) => {
-            let normed = simd.mul(simd.load_up_to(x), rstd);
-            simd.store_up_to(y, simd.mul(normed, simd.load_up_to(weight)));
-        });
+    let group = rows_per_group(cols);
+    let groups = x.chunks(group * cols).zip(y.chunks_mut(group * cols)).zip(rstd.chunks_mut(group));
+    for ((x, y), rstd) in groups {
+        let mut squares = [S::T::ZERO; LANES];
+        for (x, squares) in x.chunks_exact(cols).zip(&mut squares) {
+            *squares = sum_of_squared_deviations(simd, x, S::T::ZERO);
+        }
+        inverse_roots(simd, &squares, n, eps, rstd);
+        for ((x, y), &rstd) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)).zip(&*rstd) {
+            let rstd = simd.splat(rstd);
+            sweep!((x, weight), (y) => {
+                let normed = simd.mul(simd.load_up_to(x), rstd);
+                simd.store_up_to(y, simd.mul(normed, simd.load_up_to(weight)));
+            });
+        }
     }
 }
 
-/// `dweight` and `dbias` gather the sums over these rows; an empty `dbias` is not wanted.
+/// `dweight` and `dbias` gather the sums over these rows.
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
 #[inline(always)]
 fn layer_norm_backward_rows_on<S: Simd>(
     simd: S,
@@ -297,29 +331,32 @@ fn layer_norm_backward_rows_on<S: Simd>(
     let n = S::T::from_f64(cols as f64);
     dweight.fill(S::T::ZERO);
     dbias.fill(S::T::ZERO);
-    for (row, (x, dy)) in x.chunks_exact(cols).zip(dy.chunks_exact(cols)).enumerate() {
-        let (mean, rstd) = (simd.splat(mean[row]), simd.splat(rstd[row]));
-        let (mut sum_g, mut sum_gx) = (simd.zero(), simd.zero());
-        {
-            let dweight = &mut *dweight;
-            sweep!((x, dy, weight), (dweight) => {
+    let group = rows_per_group(2 * cols);
+    for (i, (x, dy)) in x.chunks(group * cols).zip(dy.chunks(group * cols)).enumerate() {
+        let first = i * group;
+        let (mean, rstd) = (&mean[first..], &rstd[first..]);
+        let (mut mean_g, mut mean_gx) = ([S::T::ZERO; LANES], [S::T::ZERO; LANES]);
+        for (row, (x, dy)) in x.chunks_exact(cols).zip(dy.chunks_exact(cols)).enumerate() {
+            let (mean, rstd) = (simd.splat(mean[row]), simd.splat(rstd[row]));
+            let (mut sum_g, mut sum_gx) = (simd.zero(), simd.zero());
+            let (dweight, dbias) = (&mut *dweight, &mut *dbias);
+            sweep!((x, dy, weight), (dweight, dbias) => {
                 let normed = simd.mul(simd.sub(simd.load_up_to(x), mean), rstd);
                 let dy = simd.load_up_to(dy);
                 let g = simd.mul(dy, simd.load_up_to(weight));
                 sum_g = simd.add(sum_g, g);
                 sum_gx = simd.mul_add(g, normed, sum_gx);
+                put(simd, dbias, dy, true);
                 simd.store_up_to(dweight, simd.mul_add(dy, normed, simd.load_up_to(dweight)));
             });
+            mean_g[row] = simd.sum_lanes(sum_g) / n;
+            mean_gx[row] = simd.sum_lanes(sum_gx) / n;
         }
-        if !dbias.is_empty() {
-            let dbias = &mut *dbias;
-            sweep!((dy), (dbias) => put(simd, dbias, simd.load_up_to(dy), true));
-        }
-        if let Some(dx) = dx.as_deref_mut() {
-            let dx = &mut dx[row * cols..][..cols];
-            // dx = (g − mean g) rstd − (x − μ) rstd² mean(g x̂)
-            let mean_g = simd.splat(simd.sum_lanes(sum_g) / n);
-            let mean_gx = simd.splat(simd.sum_lanes(sum_gx) / n);
+        let Some(dx) = dx.as_deref_mut() else { continue };
+        let rows = x.chunks_exact(cols).zip(dy.chunks_exact(cols));
+        for (row, ((x, dy), dx)) in rows.zip(dx[first * cols..].chunks_exact_mut(cols)).enumerate() {
+            let (mean, rstd) = (simd.splat(mean[row]), simd.splat(rstd[row]));
+            let (mean_g, mean_gx) = (simd.splat(mean_g[row]), simd.splat(mean_gx[row]));
             sweep!((x, dy, weight), (dx) => {
                 let normed = simd.mul(simd.sub(simd.load_up_to(x), mean), rstd);
                 let g = simd.mul(simd.load_up_to(dy), simd.load_up_to(weight));
@@ -330,6 +367,7 @@ fn layer_norm_backward_rows_on<S: Simd>(
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
 #[inline(always)]
 fn rms_norm_backward_rows_on<S: Simd>(
     simd: S,
@@ -344,10 +382,13 @@ fn rms_norm_backward_rows_on<S: Simd>(
     let cols = weight.len();
     let n = S::T::from_f64(cols as f64);
     dweight.fill(S::T::ZERO);
-    for (row, (x, dy)) in x.chunks_exact(cols).zip(dy.chunks_exact(cols)).enumerate() {
-        let rstd = simd.splat(rstd[row]);
-        let mut sum_gx = simd.zero();
-        {
+    let group = rows_per_group(2 * cols);
+    for (i, (x, dy)) in x.chunks(group * cols).zip(dy.chunks(group * cols)).enumerate() {
+        let first = i * group;
+        let rstd = &rstd[first..];
+        let mut mean_gx = [S::T::ZERO; LANES];
+        for (row, (x, dy)) in x.chunks_exact(cols).zip(dy.chunks_exact(cols)).enumerate() {
+            let (rstd, mut sum_gx) = (simd.splat(rstd[row]), simd.zero());
             let dweight = &mut *dweight;
             sweep!((x, dy, weight), (dweight) => {
                 let normed = simd.mul(simd.load_up_to(x), rstd);
@@ -355,10 +396,12 @@ fn rms_norm_backward_rows_on<S: Simd>(
                 sum_gx = simd.mul_add(simd.mul(dy, simd.load_up_to(weight)), normed, sum_gx);
                 simd.store_up_to(dweight, simd.mul_add(dy, normed, simd.load_up_to(dweight)));
             });
+            mean_gx[row] = simd.sum_lanes(sum_gx) / n;
         }
-        if let Some(dx) = dx.as_deref_mut() {
-            let dx = &mut dx[row * cols..][..cols];
-            let mean_gx = simd.splat(simd.sum_lanes(sum_gx) / n);
+        let Some(dx) = dx.as_deref_mut() else { continue };
+        let rows = x.chunks_exact(cols).zip(dy.chunks_exact(cols));
+        for (row, ((x, dy), dx)) in rows.zip(dx[first * cols..].chunks_exact_mut(cols)).enumerate() {
+            let (rstd, mean_gx) = (simd.splat(rstd[row]), simd.splat(mean_gx[row]));
             sweep!((x, dy, weight), (dx) => {
                 let normed = simd.mul(simd.load_up_to(x), rstd);
                 let g = simd.mul(simd.load_up_to(dy), simd.load_up_to(weight));

@@ -217,12 +217,15 @@ pub(super) fn exp_into<S: Simd>(simd: S, x: &[S::T], max: S::T, y: &mut [S::T]) 
     simd.sum_lanes(sum)
 }
 
-/// As [`exp_sum`], and x becomes e^(x − max).
+/// As [`exp_sum`], and x becomes e^(x − max); `ahead`, which comes next, is fetched into the cache meanwhile.
 #[inline(always)]
-pub(super) fn exp_in_place<S: Simd>(simd: S, x: &mut [S::T], max: S::T) -> S::T {
+pub(super) fn exp_in_place<S: Simd>(simd: S, x: &mut [S::T], max: S::T, ahead: &[S::T]) -> S::T {
     let (max, mut sum) = (simd.splat(max), simd.zero());
     let (vectors, rest) = x.as_chunks_mut::<LANES>();
-    for x in vectors {
+    for (i, x) in vectors.iter_mut().enumerate() {
+        if let Some(line) = ahead.get(i * LANES..) {
+            simd.prefetch(line);
+        }
         let e = S::T::exp(simd, simd.sub(simd.load(x), max));
         simd.store(x, e);
         sum = simd.add(sum, e);
