@@ -178,6 +178,107 @@ pub enum Error {
         /// Whether the vocabulary has the boundary token of [`Format::Lines`](crate::text::Format::Lines).
         vocab_has_boundary: bool,
     },
+
+    // ---- configuration ----
+    /// Settings that cannot be, named and with what would be accepted.
+    #[error("{0}")]
+    Config(String),
+
+    // ---- model files ----
+    /// Another kind of file, or none.
+    #[error("{} is not a safetensors file{}", Shown(.name), guess_and_advice(.guess, .advice))]
+    NotSafetensors {
+        /// The file, as given.
+        name: String,
+        /// What it is instead, as far as can be told, continuing "it …".
+        guess: Option<&'static str>,
+        /// What to do about it, or nothing.
+        advice: &'static str,
+    },
+    /// Shorter or longer than its header says.
+    #[error(
+        "{} has {bytes} bytes and by its header it should have {expected}: {}\nfetch or copy it again",
+        Shown(.name), if .bytes < .expected { "its end is missing" } else { "something was added to it" }
+    )]
+    WrongLength {
+        /// The file, as given.
+        name: String,
+        /// Its length.
+        bytes: u64,
+        /// What the header asks for, as far as it could be read: at least this many.
+        expected: u64,
+    },
+    /// A header that is not one, or that breaks the rules of the format.
+    #[error("{} has a broken header: {}", Shown(.name), Escaped(.problem))]
+    BadHeader {
+        /// The file, as given.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A tensor in a file that cannot be used.
+    #[error("{}: tensor {} {}", Shown(.name), Shown(.tensor), Escaped(.problem))]
+    BadTensor {
+        /// The file, as given.
+        name: String,
+        /// The tensor's key.
+        tensor: String,
+        /// What is wrong with it, and what would be accepted.
+        problem: String,
+    },
+    /// A checkpoint that says nothing about its own integrity: not ours, or its header is damaged.
+    #[error("{} has no checksum, and a checkpoint of weft always has one: it is damaged, or another program's", Shown(.name))]
+    NoChecksum {
+        /// The file, as given.
+        name: String,
+    },
+    /// Bytes that are not those that were written.
+    #[error("{} is damaged: its checksum is {found:016x} and should be {expected:016x}\nuse another copy", Shown(.name))]
+    WrongChecksum {
+        /// The file, as given.
+        name: String,
+        /// The checksum of its bytes.
+        found: u64,
+        /// The one that it carries.
+        expected: u64,
+    },
+    /// Names, shapes and metadata of a model that no reader would accept.
+    #[error(
+        "the header of the model file would have {bytes} bytes, more than the {limit} that are read back: is the vocabulary that large?"
+    )]
+    HeaderTooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The most that is read.
+        limit: usize,
+    },
+
+    // ---- run directories ----
+    /// The operating system refused some step of a save. What was there before is still there, or else the whole new
+    /// file is.
+    #[error("cannot save {}", Shown(.name))]
+    Save {
+        /// The file, as given.
+        name: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The lock file of a directory cannot be made or locked.
+    #[error("cannot lock {}", Shown(.name))]
+    Lock {
+        /// The directory, as given.
+        name: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another process is at work in this directory.
+    #[error("{} is in use by {}\nwait until it ends, or name another directory", Shown(.name), holder_name(.holder))]
+    Locked {
+        /// The directory, as given.
+        name: String,
+        /// Its process id, if it could be read.
+        holder: Option<u32>,
+    },
 }
 
 /// A name from outside between backticks, with everything escaped that a terminal would act on.
@@ -188,6 +289,15 @@ impl fmt::Display for Shown<'_> {
         f.write_str("`")?;
         self.0.chars().try_for_each(|c| escape(c, f))?;
         f.write_str("`")
+    }
+}
+
+/// A text that may quote a file, escaped likewise.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| escape(c, f))
     }
 }
 
@@ -217,6 +327,15 @@ fn near_advice(near: &Option<char>) -> String {
 
 fn vocab_format(has_boundary: bool) -> &'static str {
     if has_boundary { "lines" } else { "text" }
+}
+
+fn guess_and_advice(guess: &Option<&'static str>, advice: &'static str) -> String {
+    let line = if advice.is_empty() { "" } else { "\n" };
+    guess.map(|guess| format!(": it {guess}{line}{advice}")).unwrap_or_default()
+}
+
+fn holder_name(holder: &Option<u32>) -> String {
+    holder.map_or("another process".into(), |pid| format!("process {pid}"))
 }
 
 #[cfg(test)]
