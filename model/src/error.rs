@@ -179,11 +179,6 @@ pub enum Error {
         vocab_has_boundary: bool,
     },
 
-    // ---- configuration ----
-    /// Settings that cannot be, named and with what would be accepted.
-    #[error("{0}")]
-    Config(String),
-
     // ---- model files ----
     /// Another kind of file, or none.
     #[error("{} is not a safetensors file{}", Shown(.name), guess_and_advice(.guess, .advice))]
