@@ -11,7 +11,7 @@ use crate::config::TrainConfig;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::layers::{DropoutKey, Pass};
 use crate::model::Model;
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, clip_scale};
 use crate::text::{Batch, BatchShape, Dataset, TrainBatches, Trim};
 
 /// The most parts of a batch that compute side by side, each with a gradient of its own.
@@ -203,9 +203,7 @@ impl Trainer {
         let mut done = Step { step: step + 1, train_loss, lr, grad_norm, tokens, time: Duration::ZERO };
         let finite = train_loss.is_finite() && grad_norm.is_finite();
         if finite {
-            let clip = self.config.grad_clip;
-            // The small number is PyTorch's: it keeps a gradient of zero from being divided by itself.
-            let grad_scale = if clip > 0.0 { (clip / (grad_norm + 1e-6)).min(1.0) } else { 1.0 };
+            let grad_scale = clip_scale(grad_norm, self.config.grad_clip);
             self.optimizer.step(&mut self.params, &first.grads, step + 1, lr, grad_scale);
         }
         self.progress.step += 1;
