@@ -121,11 +121,14 @@ impl Trainer {
     }
 
     /// Goes on where a run stood.
+    ///
+    /// If that was at an evaluation, it is made again: it may not have been made before, and its result is the same.
     pub fn resume(&mut self, progress: Progress, moments: &[impl AsRef<[f32]>]) {
         for (to, from) in self.optimizer.moments_mut().iter_mut().zip(moments) {
             to.copy_from_slice(from.as_ref());
         }
         self.progress = progress;
+        self.evaluate_next = is_evaluation_due(&self.config, progress.step);
     }
 
     /// The numbers of the run.
@@ -209,7 +212,7 @@ impl Trainer {
         self.progress.step += 1;
         self.progress.tokens += tokens as u64;
         let step = self.progress.step;
-        self.evaluate_next = step.is_multiple_of(self.config.eval_interval) || step == self.config.max_iters;
+        self.evaluate_next = is_evaluation_due(&self.config, step);
         done.time = began.elapsed();
         if finite {
             self.bad_steps = 0;
@@ -234,7 +237,8 @@ impl Trainer {
         let step = self.progress.step;
         // Without a validation split the last weights are the best.
         let loss = val.map_or(f64::NEG_INFINITY, |val| val.loss);
-        let best = self.progress.best.is_none_or(|(lowest, _)| loss < lowest || val.is_none());
+        // The same evaluation again, after a resume, is as good as it was.
+        let best = self.progress.best.is_none_or(|(lowest, at)| loss < lowest || at == step || val.is_none());
         if best && val.is_some() {
             self.progress.best = Some((loss, step));
         }
@@ -261,6 +265,11 @@ impl Iterator for Trainer {
         }
         Some(self.step())
     }
+}
+
+/// Whether the model is evaluated after `step` updates.
+fn is_evaluation_due(config: &TrainConfig, step: u64) -> bool {
+    step > 0 && (step.is_multiple_of(config.eval_interval) || step == config.max_iters)
 }
 
 /// Batches are cut to the longest row of a part, rounded up to this many columns: few shapes, so that memory is used again.
