@@ -259,11 +259,6 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Whether the validation split is evaluated after the update number `step`.
-    pub fn evaluates_after(&self, step: u64) -> bool {
-        step.is_multiple_of(self.eval_interval) || step == self.max_iters
-    }
-
     /// The learning rate over the run.
     pub fn schedule(&self) -> Schedule {
         Schedule {

@@ -11,7 +11,7 @@ use crate::config::TrainConfig;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::layers::{DropoutKey, Pass};
 use crate::model::Model;
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, clip_scale};
 use crate::text::{Batch, BatchShape, Dataset, TrainBatches, Trim};
 
 /// The most parts of a batch that compute side by side, each with a gradient of its own.
@@ -125,15 +125,14 @@ impl Trainer {
 
     /// Goes on where a run stood.
     ///
-    /// An evaluation that was due there is made (again): whether the run was stopped before or after it, what follows is the
-    /// same.
+    /// If that was at an evaluation, it is made again: it may not have been made before, and its result is the same.
     pub fn resume(&mut self, progress: Progress, moments: &[impl AsRef<[f32]>]) {
         for (to, from) in self.optimizer.moments_mut().iter_mut().zip(moments) {
             to.copy_from_slice(from.as_ref());
         }
         self.progress = progress;
         self.evaluated = progress.step;
-        self.evaluate_next = progress.step > 0 && self.config.evaluates_after(progress.step);
+        self.evaluate_next = is_evaluation_due(&self.config, progress.step);
     }
 
     /// The numbers of the run.
@@ -211,15 +210,13 @@ impl Trainer {
         let mut done = Step { step: step + 1, train_loss, lr, grad_norm, tokens, time: Duration::ZERO };
         let finite = train_loss.is_finite() && grad_norm.is_finite();
         if finite {
-            let clip = self.config.grad_clip;
-            // The small number is PyTorch's: it keeps a gradient of zero from being divided by itself.
-            let grad_scale = if clip > 0.0 { (clip / (grad_norm + 1e-6)).min(1.0) } else { 1.0 };
+            let grad_scale = clip_scale(grad_norm, self.config.grad_clip);
             self.optimizer.step(&mut self.params, &first.grads, step + 1, lr, grad_scale);
         }
         self.progress.step += 1;
         self.progress.tokens += tokens as u64;
         let step = self.progress.step;
-        self.evaluate_next = self.config.evaluates_after(step);
+        self.evaluate_next = is_evaluation_due(&self.config, step);
         done.time = began.elapsed();
         if finite {
             self.bad_steps = 0;
@@ -245,7 +242,8 @@ impl Trainer {
         let step = self.progress.step;
         // Without a validation split the last weights are the best.
         let loss = val.map_or(f64::NEG_INFINITY, |val| val.loss);
-        let best = self.progress.best.is_none_or(|(lowest, _)| loss < lowest || val.is_none());
+        // The same evaluation again, after a resume, is as good as it was.
+        let best = self.progress.best.is_none_or(|(lowest, at)| loss < lowest || at == step || val.is_none());
         if best && val.is_some() {
             self.progress.best = Some((loss, step));
         }
@@ -274,6 +272,11 @@ impl Iterator for Trainer {
         }
         Some(self.step())
     }
+}
+
+/// Whether the model is evaluated after `step` updates.
+fn is_evaluation_due(config: &TrainConfig, step: u64) -> bool {
+    step > 0 && (step.is_multiple_of(config.eval_interval) || step == config.max_iters)
 }
 
 /// Batches are cut to the longest row of a part, rounded up to this many columns: few shapes, so that memory is used again.

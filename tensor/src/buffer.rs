@@ -73,12 +73,18 @@ impl<T: Real> Pool<T> {
     }
 
     /// A buffer of `len` numbers whose values are left from earlier use.
+    ///
+    /// With debug assertions they are NaN, so that whoever reads before writing is found out.
     pub fn take(&self, len: usize) -> Buffer<T> {
         let recycled = self.free.borrow_mut().get_mut(&len).and_then(Vec::pop);
-        recycled.unwrap_or_else(|| {
+        let mut buffer = recycled.unwrap_or_else(|| {
             self.made.set(self.made.get() + len);
             Buffer::zeros(len)
-        })
+        });
+        if cfg!(debug_assertions) {
+            buffer.fill(T::from_f64(f64::NAN));
+        }
+        buffer
     }
 
     /// Takes a buffer back.
@@ -119,12 +125,13 @@ mod tests {
     #[test]
     fn the_pool_hands_out_what_came_back_last() {
         let pool = Pool::<f32>::new();
-        let (mut a, b) = (pool.take(8), pool.take(8));
-        a[0] = 1.0;
+        let (a, b) = (pool.take(8), pool.take(8));
+        let last = a.as_ptr();
         pool.give(b);
         pool.give(a);
-        assert_eq!(pool.take(8)[0], 1.0, "not the last buffer given");
-        assert_eq!(pool.take(8).len(), 8);
+        let (a, b) = (pool.take(8), pool.take(8));
+        assert_eq!(a.as_ptr(), last, "not the last buffer given");
+        assert_eq!(b.len(), 8);
         assert_eq!(pool.made(), 16, "a recycled buffer was made anew");
     }
 }

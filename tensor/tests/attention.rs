@@ -97,7 +97,7 @@ fn oracle(a: &Attention, qkv: &[f64], dy: &[f64]) -> Oracle {
                 }
             }
             result.weights.extend(p);
-            result.lse.extend(lse);
+            result.lse.extend(lse.iter().map(|lse| lse * std::f64::consts::LOG2_E));
         }
     }
     result
@@ -240,6 +240,11 @@ fn decoding_gives_the_bits_of_the_forward_pass() {
         {
             decoding_repeats_the_forward_pass::<f32>(a, a.seq_len, &[1]);
             decoding_repeats_the_forward_pass::<f32>(a, a.seq_len + 9, &[7, 1, 20]);
+        }
+        // Short sequences of small heads go another way forward, but not when decoding.
+        for a in [sizes(3, 16, 4, 2, 20), sizes(2, 9, 2, 1, 32), sizes(1, 16, 3, 3, 16), sizes(2, 3, 2, 2, 1)]
+        {
+            decoding_repeats_the_forward_pass::<f32>(a, 16, &[1]);
         }
         decoding_repeats_the_forward_pass::<f64>(sizes(2, 20, 2, 1, 5), 20, &[3, 1]);
     });

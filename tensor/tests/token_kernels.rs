@@ -5,7 +5,7 @@ use weft_tensor::kernels::Heads;
 use weft_tensor::kernels::cosine::{l2_normalize_heads, l2_normalize_heads_backward};
 use weft_tensor::kernels::dropout::{dropout, keeps};
 use weft_tensor::kernels::embedding::{Positions, embedding, embedding_backward, positions_backward};
-use weft_tensor::kernels::rotary::Rotary;
+use weft_tensor::kernels::rotary::{BASE, rotary, rotary_table};
 use weft_tensor::random::{Key, Purpose, Random};
 use weft_tensor::simd::at_every_level;
 use weft_tensor::{Grad, Real};
@@ -86,11 +86,11 @@ fn embedding_refuses_an_id_beyond_the_table() {
 }
 
 #[test]
-#[should_panic(expected = "rotary: position 9 is beyond the tables of 8")]
-fn rotary_refuses_a_position_beyond_its_tables() {
-    let rotary = Rotary::<f32>::new(8, 2, Rotary::<f32>::BASE);
+#[should_panic(expected = "rotary: position 9 is beyond the table of 8")]
+fn rotary_refuses_a_position_beyond_its_table() {
+    let table = rotary_table::<f32>(8, 2, BASE);
     let heads = Heads { n_head: 1, n_kv_head: 1, head_size: 2 };
-    rotary.apply(&[0.0; 12], heads, 2, 7, false, Grad { data: &mut [0.0; 12], add: false });
+    rotary(&[0.0; 12], &table, heads, 2, 7, false, Grad { data: &mut [0.0; 12], add: false });
 }
 
 #[test]
@@ -100,8 +100,8 @@ fn rotary_turns_each_pair_by_its_angle_and_back() {
             let heads = Heads { n_head, n_kv_head, head_size };
             let (batch, seq_len, first, d, width) = (2, 3, 4, head_size, heads.width());
             let x = noise::<f32>(d as u64, batch * seq_len * width);
-            let rotary = Rotary::new(first + seq_len, d, 10_000.0);
-            let y = both_ways(x.len(), |out| rotary.apply(&x, heads, seq_len, first, false, out));
+            let table = rotary_table(first + seq_len, d, 10_000.0);
+            let y = both_ways(x.len(), |out| rotary(&x, &table, heads, seq_len, first, false, out));
             let expected: Vec<f64> = (0..x.len())
                 .map(|e| {
                     let (row, column) = (e / width, e % width);
@@ -117,7 +117,7 @@ fn rotary_turns_each_pair_by_its_angle_and_back() {
                 })
                 .collect();
             assert_close(&y, &expected, TOLERANCE, &format!("heads of {d}, {level:?}"));
-            let back = both_ways(x.len(), |out| rotary.apply(&y, heads, seq_len, first, true, out));
+            let back = both_ways(x.len(), |out| rotary(&y, &table, heads, seq_len, first, true, out));
             let original: Vec<f64> = x.iter().map(|&x| x.into()).collect();
             assert_close(&back, &original, TOLERANCE, &format!("heads of {d} turned back, {level:?}"));
         }

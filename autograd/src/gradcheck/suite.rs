@@ -193,6 +193,12 @@ impl Case {
             });
             check_one(&lay, &laid, &stored, &all)?;
         }
+        // Every input used a second time, outside of the op: its gradient is written before the op's rule adds to it.
+        let twice = function(|vars: &[Var<'_, f64>]| {
+            let terms = vars.iter().enumerate().map(|(i, var)| weigh(*var, 1 + i as u64));
+            terms.fold(weigh((self.function)(vars), 0), |a, b| a + b)
+        });
+        check_one(&"every input used twice", &twice, &self.inputs, &all)?;
         let second = function(|vars: &[Var<'_, f64>]| {
             let grads = weigh((self.function)(vars), 1).grad(vars);
             let terms = grads.into_iter().enumerate().map(|(i, grad)| weigh(grad, 2 + i as u64));
@@ -242,8 +248,8 @@ where
     f
 }
 
-/// Checks every op of the library: derivatives by every subset of inputs, in five layouts, second derivatives, and fused ops
-/// against their references. The result lists every op.
+/// Checks every op of the library: derivatives by every subset of inputs, in five layouts, with every
+/// input used twice, second derivatives, and fused ops against their references. The result lists every op.
 pub fn suite() -> Vec<OpReport> {
     let mut cases = Cases::new();
     ops::cases(&mut cases);

@@ -86,22 +86,22 @@ macro_rules! ops {
         primitive { $($(#[$pmeta:meta])* $pmod:ident::$P:ident($pn:literal);)* }
         fused { $($(#[$fmeta:meta])* $fmod:ident::$F:ident($fn:literal);)* }
     ) => {
-        $(pub(crate) mod $pmod;)*
-        $(pub(crate) mod $fmod;)*
+        $($(#[$pmeta])* pub(crate) mod $pmod;)*
+        $($(#[$fmeta])* pub(crate) mod $fmod;)*
 
         /// Any op, as a value.
         #[derive(Clone)]
         pub(crate) enum AnyOp {
-            $($P($pmod::$P),)*
-            $($F($fmod::$F),)*
+            $($(#[$pmeta])* $P($pmod::$P),)*
+            $($(#[$fmeta])* $F($fmod::$F),)*
         }
 
-        $(impl From<$pmod::$P> for AnyOp {
+        $($(#[$pmeta])* impl From<$pmod::$P> for AnyOp {
             fn from(op: $pmod::$P) -> Self {
                 AnyOp::$P(op)
             }
         })*
-        $(impl From<$fmod::$F> for AnyOp {
+        $($(#[$fmeta])* impl From<$fmod::$F> for AnyOp {
             fn from(op: $fmod::$F) -> Self {
                 AnyOp::$F(op)
             }
@@ -110,15 +110,15 @@ macro_rules! ops {
         impl AnyOp {
             pub(crate) fn name(&self) -> &'static str {
                 match self {
-                    $(AnyOp::$P(op) => Op::<$pn>::name(op),)*
-                    $(AnyOp::$F(op) => Op::<$fn>::name(op),)*
+                    $($(#[$pmeta])* AnyOp::$P(op) => Op::<$pn>::name(op),)*
+                    $($(#[$fmeta])* AnyOp::$F(op) => Op::<$fn>::name(op),)*
                 }
             }
 
             pub(crate) fn is_primitive(&self) -> bool {
                 match self {
-                    $(AnyOp::$P(_) => true,)*
-                    $(AnyOp::$F(_) => false,)*
+                    $($(#[$pmeta])* AnyOp::$P(_) => true,)*
+                    $($(#[$fmeta])* AnyOp::$F(_) => false,)*
                 }
             }
 
@@ -128,22 +128,22 @@ macro_rules! ops {
 
             pub(crate) fn shape(&self, inputs: [Shape; MAX_INPUTS]) -> Result<Shape, ShapeError> {
                 match self {
-                    $(AnyOp::$P(op) => Op::<$pn>::shape(op, first(inputs)),)*
-                    $(AnyOp::$F(op) => Op::<$fn>::shape(op, first(inputs)),)*
+                    $($(#[$pmeta])* AnyOp::$P(op) => Op::<$pn>::shape(op, first(inputs)),)*
+                    $($(#[$fmeta])* AnyOp::$F(op) => Op::<$fn>::shape(op, first(inputs)),)*
                 }
             }
 
             pub(crate) fn saved_len(&self, inputs: [Shape; MAX_INPUTS]) -> usize {
                 match self {
-                    $(AnyOp::$P(_) => 0,)*
-                    $(AnyOp::$F(op) => Fused::<$fn>::saved_len(op, first(inputs)),)*
+                    $($(#[$pmeta])* AnyOp::$P(_) => 0,)*
+                    $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::saved_len(op, first(inputs)),)*
                 }
             }
 
             pub(crate) fn forward<T: Real>(&self, inputs: [View<'_, T>; MAX_INPUTS], y: &mut [T], saved: &mut [T]) {
                 match self {
-                    $(AnyOp::$P(op) => Primitive::<$pn>::forward(op, first(inputs), y),)*
-                    $(AnyOp::$F(op) => Fused::<$fn>::forward(op, first(inputs), y, saved),)*
+                    $($(#[$pmeta])* AnyOp::$P(op) => Primitive::<$pn>::forward(op, first(inputs), y),)*
+                    $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::forward(op, first(inputs), y, saved),)*
                 }
             }
 
@@ -156,8 +156,8 @@ macro_rules! ops {
                 grads: [Option<Grad<'_, T>>; MAX_INPUTS],
             ) {
                 match self {
-                    $(AnyOp::$P(_) => unreachable!("a primitive's derivative is a graph"),)*
-                    $(AnyOp::$F(op) => Fused::<$fn>::backward(op, first(inputs), y, saved, dy, first(grads)),)*
+                    $($(#[$pmeta])* AnyOp::$P(_) => unreachable!("a primitive's derivative is a graph"),)*
+                    $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::backward(op, first(inputs), y, saved, dy, first(grads)),)*
                 }
             }
 
@@ -169,19 +169,19 @@ macro_rules! ops {
                 needs: [bool; MAX_INPUTS],
             ) -> [Option<Var<'t, T>>; MAX_INPUTS] {
                 match self {
-                    $(AnyOp::$P(op) => {
+                    $($(#[$pmeta])* AnyOp::$P(op) => {
                         let derivatives = Primitive::<$pn>::derivative(op, first(inputs), y, dy, first(needs));
                         let mut derivatives = derivatives.into_iter();
                         std::array::from_fn(|_| derivatives.next().flatten())
                     })*
-                    $(AnyOp::$F(_) => unreachable!("a fused op's derivative is a kernel"),)*
+                    $($(#[$fmeta])* AnyOp::$F(_) => unreachable!("a fused op's derivative is a kernel"),)*
                 }
             }
 
             pub(crate) fn reference<'t, T: Real>(&self, inputs: [Var<'t, T>; MAX_INPUTS]) -> Var<'t, T> {
                 match self {
-                    $(AnyOp::$P(_) => unreachable!("a primitive is its own reference"),)*
-                    $(AnyOp::$F(op) => Fused::<$fn>::reference(op, first(inputs)),)*
+                    $($(#[$pmeta])* AnyOp::$P(_) => unreachable!("a primitive is its own reference"),)*
+                    $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::reference(op, first(inputs)),)*
                 }
             }
         }
@@ -189,14 +189,14 @@ macro_rules! ops {
         /// The names of all ops, in the order of the list.
         pub fn names() -> impl Iterator<Item = &'static str> {
             let lists: [&[&'static str]; _] =
-                [$(<$pmod::$P as Op<$pn>>::NAMES,)* $(<$fmod::$F as Op<$fn>>::NAMES,)*];
+                [$($(#[$pmeta])* <$pmod::$P as Op<$pn>>::NAMES,)* $($(#[$fmeta])* <$fmod::$F as Op<$fn>>::NAMES,)*];
             lists.into_iter().flatten().copied()
         }
 
         /// The gradient checks of all ops.
         pub(crate) fn cases(cases: &mut Cases) {
-            $(<$pmod::$P as Op<$pn>>::cases(cases);)*
-            $(<$fmod::$F as Op<$fn>>::cases(cases);)*
+            $($(#[$pmeta])* <$pmod::$P as Op<$pn>>::cases(cases);)*
+            $($(#[$fmeta])* <$fmod::$F as Op<$fn>>::cases(cases);)*
         }
     };
 }
@@ -223,6 +223,8 @@ ops! {
         scatter_add::ScatterAdd(1);
         matmul::Matmul(2);
         softmax::Softmax(1);
+        #[cfg(test)]
+        planted_graph::PlantedGraph(2);
     }
     fused {
         linear::Linear(4);
@@ -236,6 +238,8 @@ ops! {
         attention::Attention(1);
         dropout::Dropout(1);
         cross_entropy::CrossEntropy(1);
+        #[cfg(test)]
+        planted_kernel::PlantedKernel(2);
     }
 }
 

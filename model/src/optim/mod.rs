@@ -58,6 +58,13 @@ impl Default for OptimizerConfig {
     }
 }
 
+/// What gradients of norm `grad_norm` are multiplied by so that their norm is at most `grad_clip`; 0 for no limit.
+pub fn clip_scale(grad_norm: f64, grad_clip: f64) -> f64 {
+    // PyTorch's small number: it keeps a gradient of zero from being divided by itself.
+    const EPS: f64 = 1e-6;
+    if grad_clip > 0.0 { (grad_clip / (grad_norm + EPS)).min(1.0) } else { 1.0 }
+}
+
 /// An optimiser and its moments, which are laid out like the parameters.
 pub struct Optimizer<T = f32> {
     config: OptimizerConfig,

@@ -246,7 +246,7 @@ pub fn at_every_level(mut f: impl FnMut(Level)) {
 
 /// Writes a kernel's entry: one instance of a generic function per instruction set, and the choice between them.
 ///
-/// ```ignore
+/// ```text
 /// dispatch! {
 ///     /// `y += alpha · x`, elementwise. Panics if the lengths differ.
 ///     pub fn axpy<T>(alpha: T, x: &[T], y: &mut [T]) = axpy_on

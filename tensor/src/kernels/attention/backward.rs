@@ -1,8 +1,11 @@
 //! Attention's backward pass: blocks of keys outside, tiles of queries inside.
 
+use std::f64::consts::LN_2;
+
 use super::forward::first_lanes;
 use super::pack::{Rows, pack_rows, pack_strips};
 use super::shared::Shared;
+use super::small::small_backward;
 use super::tile::{Lhs, Rhs, Size, Start, groups, product};
 use super::{Attention, WORTH_SPLITTING, for_each};
 use crate::buffer::with_scratch;
@@ -13,12 +16,13 @@ use crate::{Real, dispatch};
 /// Keys whose gradients stay in the cache while all queries that see them pass by.
 const KEY_BLOCK: usize = 128;
 
-/// Queries whose probabilities and their gradients, two tiles of 64 · 128, are kept for the products across queries.
-const QUERY_TILE: usize = 64;
+/// Queries whose probabilities and their gradients, two tiles of 112 · 128, stay in the level-two cache for the products
+/// across queries. Tiles of 56, 64 and 112 rows by 64 and 128 keys measured alike.
+const QUERY_TILE: usize = 112;
 
 /// The gradient of [`attention`](super::attention) with respect to the fused queries, keys and values.
 ///
-/// With z = scale · q·k, p = exp(z − lse) and Δ_i = dy_i · y_i:
+/// With z = scale · q·k, p = exp(z) / 2^lse and Δ_i = dy_i · y_i:
 ///
 /// dv_j = Σ_i p_ij dy_i,  dz_ij = p_ij (dy_i·v_j − Δ_i),  dq_i = scale Σ_j dz_ij k_j,  dk_j = scale Σ_i dz_ij q_i
 ///
@@ -39,8 +43,12 @@ pub fn attention_backward<T: Real>(a: Attention, qkv: &[T], y: &[T], lse: &[T], 
         return;
     }
     let (t, d, group) = (a.seq_len, a.head_size, a.group());
+    let split = a.flops(0) * 5 / 2 >= WORTH_SPLITTING;
+    if a.is_small() {
+        return small_backward(a, split, qkv, y, lse, dy, dqkv);
+    }
     let (add, dqkv) = (dqkv.add, Shared::new(dqkv.data));
-    for_each(a.batch * a.n_kv_head, a.flops(0) * 5 / 2 >= WORTH_SPLITTING, |head| {
+    for_each(a.batch * a.n_kv_head, split, |head| {
         let (b, kv) = (head / a.n_kv_head, head % a.n_kv_head);
         let fused = |first: usize, group: usize| Rows {
             src: &qkv[b * t * a.qkv_width() + first * d..],
@@ -58,6 +66,7 @@ pub fn attention_backward<T: Real>(a: Attention, qkv: &[T], y: &[T], lse: &[T], 
             dy: Rows { src: &dy[output_start..], stride: a.y_width(), group, d },
             lse: &lse[(b * a.n_head + kv * group) * t..][..group * t],
             scale: T::from_f64(a.scale),
+            factor: a.log2_factor(),
         };
         let start = b * t * a.qkv_width();
         let into = Into {
@@ -87,6 +96,7 @@ struct Head<'a, T> {
     dy: Rows<'a, T>,
     lse: &'a [T],
     scale: T,
+    factor: T,
 }
 
 /// Where its gradients start.
@@ -112,7 +122,7 @@ fn backward_of_head_on<S: Simd>(
     room: usize,
     scratch: &mut [S::T],
 ) {
-    let Head { t, scale, .. } = head;
+    let Head { t, scale, factor, .. } = head;
     let (d, group) = (head.q.d, head.q.group);
     let width = d.next_multiple_of(LANES);
     let n = t * group;
@@ -133,7 +143,7 @@ fn backward_of_head_on<S: Simd>(
     pack_strips(simd, head.v, t, v_strips.as_chunks_mut().0);
     pack_rows(simd, head.k, 0, t, S::T::ONE, k_rows);
     // The same product as in the forward pass, so that the scores have the same bits.
-    pack_rows(simd, head.q, 0, n, scale, q);
+    pack_rows(simd, head.q, 0, n, factor, q);
     pack_rows(simd, head.dy, 0, n, S::T::ONE, dy);
     for r in 0..n {
         lse[r] = head.lse[r % group * t + r / group];
@@ -143,8 +153,8 @@ fn backward_of_head_on<S: Simd>(
         }
         delta[r] = simd.sum_lanes(sum);
     }
-    for gradient in [&mut *dk, dv, dq] {
-        gradient.fill(S::T::ZERO);
+    for (rows, gradient) in [(t, &mut *dk), (t, dv), (n, dq)] {
+        gradient[..rows * width].fill(S::T::ZERO);
     }
 
     for key in (0..t).step_by(KEY_BLOCK) {
@@ -199,8 +209,10 @@ fn backward_of_head_on<S: Simd>(
     }
 
     let one = S::T::ONE;
+    // dk was summed with queries that carry log₂e.
+    let ln_2 = S::T::from_f64(LN_2);
     for (n, group, rows, start, factor) in
-        [(n, group, dq, into.dq, scale), (t, 1, dk, into.dk, one), (t, 1, dv, into.dv, one)]
+        [(n, group, dq, into.dq, scale), (t, 1, dk, into.dk, ln_2), (t, 1, dv, into.dv, one)]
     {
         let factor = simd.splat(factor);
         for (r, row) in rows.chunks_exact(width).take(n).enumerate() {
@@ -214,20 +226,20 @@ fn backward_of_head_on<S: Simd>(
     }
 }
 
-/// From scores z and products dy·v to p = exp(z − lse) and dz = p (dy·v − Δ), zero behind the first `visible`.
+/// From scores and products dy·v to p = 2^(score − lse) and dz = p (dy·v − Δ), zero behind the first `visible`.
 #[inline(always)]
 fn row_gradient<S: Simd>(simd: S, p: &mut [S::T], dz: &mut [S::T], visible: usize, lse: S::T, delta: S::T) {
     let (lse, delta) = (simd.splat(lse), simd.splat(delta));
     let full = visible / LANES * LANES;
     for (p, dz) in p[..full].chunks_exact_mut(LANES).zip(dz[..full].chunks_exact_mut(LANES)) {
-        let x = S::T::exp(simd, simd.sub(simd.load(p), lse));
+        let x = S::T::exp2(simd, simd.sub(simd.load(p), lse));
         simd.store(p, x);
         simd.store(dz, simd.mul(x, simd.sub(simd.load(dz), delta)));
     }
     let (mut p, mut dz) = (&mut p[full..], &mut dz[full..]);
     if visible > full {
         let mask = first_lanes(simd, visible - full);
-        let x = S::T::exp(simd, simd.sub(simd.load(p), lse));
+        let x = S::T::exp2(simd, simd.sub(simd.load(p), lse));
         let x = simd.select(mask, x, simd.zero());
         simd.store(p, x);
         // Behind the last row the product is with padding: finite, and zero times it is zero.

@@ -57,7 +57,7 @@ pub fn attention_decode<T: Real>(
             first,
             n: QUERY_TILE.min(t * group - first),
             past,
-            scale: T::from_f64(a.scale),
+            factor: a.log2_factor(),
         };
         let keys = Keys {
             strips: &k_cache[head * one_head..][..one_head],

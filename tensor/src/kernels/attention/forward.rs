@@ -1,7 +1,10 @@
 //! Attention's forward pass: the rows of a tile of queries against blocks of keys.
 
+use std::f64::consts::LOG2_E;
+
 use super::pack::{Rows, pack_rows, pack_strips};
 use super::shared::Shared;
+use super::small::small_forward;
 use super::tile::{Lhs, MAX_ROWS, Rhs, Size, Start, groups, product};
 use super::{Attention, WORTH_SPLITTING, for_each};
 use crate::buffer::with_scratch;
@@ -20,8 +23,8 @@ pub(super) const QUERY_TILE: usize = 112;
 /// Causal self-attention: y_i = Σ_{j ≤ i} softmax_j(scale · q_i·k_j) v_j for each sequence and query head.
 ///
 /// Shapes: `qkv` (B, T, (H + 2·Hkv)·D) in rows of [all query heads | key heads | value heads], `y` (B, T, H·D), `lse`
-/// (B, H, T), which receives what [`attention_backward`](super::attention_backward) needs: the logarithm of the sum of
-/// exp(scale · q_i·k_j). A row of the result is the same to the bit whatever T is, whatever other rows there are, and
+/// (B, H, T), which receives what [`attention_backward`](super::attention_backward) needs: the base-2 logarithm of
+/// the sum of exp(scale · q_i·k_j). A row of the result is the same to the bit whatever T is, whatever other rows there are, and
 /// whether it is computed here or by [`attention_decode`](super::attention_decode).
 ///
 /// # Panics
@@ -43,8 +46,12 @@ pub fn attention_in_blocks<T: Real, const KEYS: usize>(a: Attention, qkv: &[T], 
     if qkv.is_empty() {
         return;
     }
-    let (y, lse) = (Shared::new(y), Shared::new(lse));
     let split = a.flops(0) >= WORTH_SPLITTING;
+    // One block of keys whatever its size, so that these rows have the same bits on the general path.
+    if a.is_small() {
+        return small_forward(a, split, qkv, y, lse);
+    }
+    let (y, lse) = (Shared::new(y), Shared::new(lse));
     let n_tile = (t * group).div_ceil(QUERY_TILE);
     let one_head = |head: usize| {
         let (b, kv) = (head / a.n_kv_head, head % a.n_kv_head);
@@ -66,7 +73,7 @@ pub fn attention_in_blocks<T: Real, const KEYS: usize>(a: Attention, qkv: &[T], 
                     first,
                     n: QUERY_TILE.min(t * group - first),
                     past: 0,
-                    scale: T::from_f64(a.scale),
+                    factor: a.log2_factor(),
                 };
                 let output = Output {
                     y,
@@ -97,7 +104,8 @@ pub(super) struct Queries<'a, T> {
     pub(super) first: usize,
     pub(super) n: usize,
     pub(super) past: usize,
-    pub(super) scale: T,
+    /// scale · log₂e: the queries are multiplied by it, so that exp becomes the cheaper 2ˣ.
+    pub(super) factor: T,
 }
 
 /// Where the results of a group's queries go.
@@ -152,7 +160,7 @@ fn attend_on<S: Simd, const KEYS: usize>(
     output: Output<'_, S::T>,
     work: &mut [S::T],
 ) {
-    let Queries { rows: Rows { d, group, .. }, first, n, past, scale } = queries;
+    let Queries { rows: Rows { d, group, .. }, first, n, past, factor } = queries;
     let width = d.next_multiple_of(LANES);
     let (q, work) = work.split_at_mut(QUERY_TILE * width);
     let (o, work) = work.split_at_mut(QUERY_TILE * width);
@@ -160,9 +168,9 @@ fn attend_on<S: Simd, const KEYS: usize>(
     let (maxima, scores) = work.split_at_mut(QUERY_TILE);
 
     // The factor goes into the queries, so that neither its sign nor its size matters below.
-    pack_rows(simd, queries.rows, first, n, scale, q);
-    maxima.fill(S::T::NEG_INFINITY);
-    sums.fill(S::T::ZERO);
+    pack_rows(simd, queries.rows, first, n, factor, q);
+    maxima[..n].fill(S::T::NEG_INFINITY);
+    sums[..n * LANES].fill(S::T::ZERO);
     // Row r of the tile sees the keys 0..seen_by(r).
     let seen_by = |r: usize| past + (first + r) / group + 1;
 
@@ -185,7 +193,7 @@ fn attend_on<S: Simd, const KEYS: usize>(
                 KEYS,
             );
 
-            // Scores become exp(score − maximum); what older blocks have summed is scaled to the new maximum.
+            // Scores become 2^(score − maximum); what older blocks have summed is scaled to the new maximum.
             let (mut old, mut new) = ([S::T::ZERO; LANES], [S::T::ZERO; LANES]);
             for r in 0..rows {
                 let visible = seen_by(r0 + r).saturating_sub(key).min(seen);
@@ -193,7 +201,7 @@ fn attend_on<S: Simd, const KEYS: usize>(
                 new[r] = mask_and_maximum(simd, &mut scores[r * KEYS..][..vectors * LANES], visible, old[r]);
             }
             maxima[r0..r1].copy_from_slice(&new[..rows]);
-            let rescale = simd.array(S::T::exp(simd, simd.sub(simd.load(&old), simd.load(&new))));
+            let rescale = simd.array(S::T::exp2(simd, simd.sub(simd.load(&old), simd.load(&new))));
             for r in 0..rows {
                 let visible = seen_by(r0 + r).saturating_sub(key).min(seen);
                 let sum = &mut sums[(r0 + r) * LANES..];
@@ -222,7 +230,8 @@ fn attend_on<S: Simd, const KEYS: usize>(
             *sum = simd.sum_lanes(simd.load(&sums[r * LANES..]));
         }
         let reciprocal = simd.array(simd.div(simd.splat(S::T::ONE), simd.load(&sum)));
-        let log = simd.array(S::T::ln(simd, simd.load(&sum)));
+        let log2 = simd.mul(S::T::ln(simd, simd.load(&sum)), simd.splat(S::T::from_f64(LOG2_E)));
+        let log2 = simd.array(log2);
         for (i, r) in (r0..n.min(r0 + LANES)).enumerate() {
             let (t, h) = ((first + r) / group, (first + r) % group);
             // SAFETY: only the task of this tile holds the results of its rows and head.
@@ -234,7 +243,7 @@ fn attend_on<S: Simd, const KEYS: usize>(
             }
             if let Some(lse) = output.lse {
                 // SAFETY: as above.
-                unsafe { lse.range(output.lse_start + h * output.seq_len + t, 1)[0] = maxima[r] + log[i] };
+                unsafe { lse.range(output.lse_start + h * output.seq_len + t, 1)[0] = maxima[r] + log2[i] };
             }
         }
     }
@@ -268,13 +277,13 @@ pub(super) fn first_lanes<S: Simd>(simd: S, n: usize) -> S::M {
     simd.lt(simd.load(&lanes), simd.splat(S::T::from_f64(n as f64)))
 }
 
-/// Scores become exp(score − maximum), zero behind the first `visible`. Returns `sum` plus them, lane by lane.
+/// Scores become 2^(score − maximum), zero behind the first `visible`. Returns `sum` plus them, lane by lane.
 #[inline(always)]
 fn exponentials<S: Simd>(simd: S, scores: &mut [S::T], visible: usize, maximum: S::T, mut sum: S::V) -> S::V {
     let maximum = simd.splat(maximum);
     let (seen, unseen) = scores.split_at_mut(visible.next_multiple_of(LANES));
     for s in seen.chunks_exact_mut(LANES) {
-        let p = S::T::exp(simd, simd.sub(simd.load(s), maximum));
+        let p = S::T::exp2(simd, simd.sub(simd.load(s), maximum));
         sum = simd.add(sum, p);
         simd.store(s, p);
     }

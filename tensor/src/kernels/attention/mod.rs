@@ -11,6 +11,7 @@ mod decode;
 mod forward;
 mod pack;
 mod shared;
+mod small;
 mod tile;
 mod weights;
 
@@ -21,8 +22,11 @@ pub use forward::attention;
 pub use forward::attention_in_blocks;
 pub use weights::attention_weights;
 
+use std::f64::consts::LOG2_E;
+
 use rayon::prelude::*;
 
+use crate::Real;
 use crate::simd::LANES;
 
 /// The sizes of causal self-attention, in the order (B, T, H, Hkv, D), and the factor of the scores.
@@ -81,6 +85,11 @@ impl Attention {
     /// Query heads per key and value head.
     fn group(&self) -> usize {
         self.n_head / self.n_kv_head
+    }
+
+    /// What queries are multiplied by so that 2ˣ of their products with keys is exp(scale · q·k).
+    fn log2_factor<T: Real>(&self) -> T {
+        T::from_f64(self.scale * LOG2_E)
     }
 
     /// D rounded up to whole vectors: how wide rows are in scratch space.

@@ -125,8 +125,8 @@ fn strips<S: Simd, const R: usize, const TRANSPOSED: bool>(
 
 /// R rows × V vectors in registers.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "i counts the terms in both operands")]
-fn tile<S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool>(
+#[expect(clippy::needless_range_loop, reason = "iterators over the sums keep some of them in memory")]
+pub(super) fn tile<S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool>(
     simd: S,
     k: usize,
     a: Lhs<'_, S::T>,
@@ -136,21 +136,19 @@ fn tile<S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool>(
     ldc: usize,
 ) {
     let mut sums = [[simd.zero(); V]; R];
-    match start {
-        Start::Zero => {}
-        Start::There => {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = simd.load(&c[r * ldc + v * LANES..]);
-                }
+    if !matches!(start, Start::Zero) {
+        for r in 0..R {
+            let row = &c[r * ldc..][..V * LANES];
+            for v in 0..V {
+                sums[r][v] = simd.load(&row[v * LANES..]);
             }
         }
-        Start::Times(factors) => {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let factor = simd.splat(factors[r]);
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = simd.mul(factor, simd.load(&c[r * ldc + v * LANES..]));
-                }
+    }
+    if let Start::Times(factors) = start {
+        for r in 0..R {
+            let factor = simd.splat(factors[r]);
+            for v in 0..V {
+                sums[r][v] = simd.mul(factor, sums[r][v]);
             }
         }
     }
@@ -161,18 +159,19 @@ fn tile<S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool>(
         if TRANSPOSED {
             for i in 0..k {
                 let column: &[S::T; R] = a.data[i * a.ld..].first_chunk().expect("R rows");
-                accumulate(simd, &mut sums, &columns, i * b.step, |r| column[r]);
+                sums = accumulate(simd, sums, &columns, i * b.step, |r| column[r]);
             }
         } else {
             let rows: [&[S::T]; R] = std::array::from_fn(|r| &a.data[r * a.ld..][..k]);
             for i in 0..k {
-                accumulate(simd, &mut sums, &columns, i * b.step, |r| rows[r][i]);
+                sums = accumulate(simd, sums, &columns, i * b.step, |r| rows[r][i]);
             }
         }
     }
-    for (r, sums) in sums.iter().enumerate() {
-        for (v, sum) in sums.iter().enumerate() {
-            simd.store(&mut c[r * ldc + v * LANES..], *sum);
+    for r in 0..R {
+        let row = &mut c[r * ldc..][..V * LANES];
+        for v in 0..V {
+            simd.store(&mut row[v * LANES..], sums[r][v]);
         }
     }
 }
@@ -182,11 +181,11 @@ fn tile<S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool>(
 #[expect(clippy::needless_range_loop, reason = "r and v count rows and vectors of three arrays")]
 fn accumulate<S: Simd, const R: usize, const V: usize>(
     simd: S,
-    sums: &mut [[S::V; V]; R],
+    mut sums: [[S::V; V]; R],
     columns: &[&[Line<S::T>]; V],
     line: usize,
     a: impl Fn(usize) -> S::T,
-) {
+) -> [[S::V; V]; R] {
     let mut b = [simd.zero(); V];
     for v in 0..V {
         b[v] = simd.load(&columns[v][line]);
@@ -197,6 +196,7 @@ fn accumulate<S: Simd, const R: usize, const V: usize>(
             sums[r][v] = simd.mul_add(a, b[v], sums[r][v]);
         }
     }
+    sums
 }
 
 /// Deals `n` rows evenly into groups of at most the level's tile: 64 rows are 13 + 13 + 13 + 13 + 12, not 4 · 14 + 8.

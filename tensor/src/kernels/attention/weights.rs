@@ -27,13 +27,13 @@ pub fn attention_weights<T: Real>(a: Attention, qkv: &[T], weights: &mut [T]) {
             let (b, h) = (head / a.n_head, head % a.n_head);
             let rows = &qkv[b * t * a.qkv_width()..];
             let part = |first: usize| Rows { src: &rows[first * d..], stride: a.qkv_width(), group: 1, d };
-            one_head(t, T::from_f64(a.scale), part(h), part(a.n_head + h / a.group()), scratch, weights);
+            one_head(t, a.log2_factor(), part(h), part(a.n_head + h / a.group()), scratch, weights);
         }
     });
 }
 
 dispatch! {
-    fn one_head<T>(t: usize, scale: T, q: Rows<'_, T>, k: Rows<'_, T>, scratch: &mut [T], weights: &mut [T])
+    fn one_head<T>(t: usize, factor: T, q: Rows<'_, T>, k: Rows<'_, T>, scratch: &mut [T], weights: &mut [T])
         = one_head_on
 }
 
@@ -41,7 +41,7 @@ dispatch! {
 fn one_head_on<S: Simd>(
     simd: S,
     t: usize,
-    scale: S::T,
+    factor: S::T,
     q: Rows<'_, S::T>,
     k: Rows<'_, S::T>,
     scratch: &mut [S::T],
@@ -52,7 +52,7 @@ fn one_head_on<S: Simd>(
     let (scores, query) = scratch.split_at_mut(padded);
     pack_strips(simd, k, t, strips.as_chunks_mut().0);
     for (i, weights) in weights.chunks_exact_mut(t).enumerate() {
-        pack_rows(simd, q, i, 1, scale, query);
+        pack_rows(simd, q, i, 1, factor, query);
         let size = Size { rows: 1, vectors: (i + 1).div_ceil(LANES), k: k.d };
         let strips = Rhs::strips(strips, 0, k.d);
         product::<S::T, false>(size, Lhs { data: query, ld: k.d }, strips, Start::Zero, scores, padded);
@@ -60,7 +60,7 @@ fn one_head_on<S: Simd>(
         let maximum = simd.splat(mask_and_maximum(simd, scores, i + 1, S::T::NEG_INFINITY));
         let mut sum = simd.zero();
         for s in scores.chunks_exact_mut(LANES) {
-            let p = S::T::exp(simd, simd.sub(simd.load(s), maximum));
+            let p = S::T::exp2(simd, simd.sub(simd.load(s), maximum));
             sum = simd.add(sum, p);
             simd.store(s, p);
         }
