@@ -46,7 +46,7 @@ pub(crate) fn verdict(rungs: &[OrderLoss], loss: f64) -> String {
     if loss < best.loss {
         let gain = 100.0 * (1.0 - loss / best.loss);
         return format!(
-            "That is normal for a trained transformer: {gain:.1} % below the {}, the best that counting finds here.",
+            "That is normal for a trained transformer: {gain:.1} % below the {}, the best of counting.",
             name(best.order)
         );
     }
@@ -58,9 +58,7 @@ pub(crate) fn verdict(rungs: &[OrderLoss], loss: f64) -> String {
     }
     // The best rung is not beaten, so there is one after this.
     let below = rungs.iter().find(|rung| rung.loss <= loss).map_or_else(String::new, |rung| name(rung.order));
-    format!(
-        "That is between the {above} and the {below}: normal for a short run or a small model; training longer lowers it."
-    )
+    format!("That is between the {above} and the {below}: normal for a short run or a small model.")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use weft_model::Error;
 use weft_model::checkpoint::{Checkpoint, DataDescription};
 use weft_model::run::{CONFIG, RunDir};
 use weft_model::text::{Corpus, Format};
@@ -58,7 +59,12 @@ pub(crate) fn own_data(path: &Path, data: &DataDescription) -> anyhow::Result<Co
     let Some(file) = file.filter(|file| file != BUILT_IN) else {
         bail!("the data of `{}` are not known\nname the file they are in", escaped(&path.to_string_lossy()));
     };
-    let corpus = Corpus::read(&file, Some(data.format), data.lossy)?;
+    let corpus = match Corpus::read(&file, Some(data.format), data.lossy) {
+        Err(Error::Read { source, .. }) => {
+            bail!("cannot read the training data `{}`: {source}\nname the file they are in", escaped(&file));
+        }
+        result => result?,
+    };
     if fingerprint(&corpus) != data.fingerprint {
         let file = escaped(&file);
         bail!(

@@ -92,7 +92,7 @@ fn wrong_usage_is_refused_before_any_work() {
         ("completions tcsh", "bash"),
     ];
     for (line, expected) in cases {
-        println!("weft {line}");
+        eprintln!("weft {line}");
         place.weft(line).refused(2, expected);
     }
     assert!(!place.path("runs").exists(), "a run was begun");
@@ -163,7 +163,7 @@ fn what_cannot_be_done_is_named() {
         ("inspect tiny.txt", "not a safetensors file"),
     ];
     for (line, expected) in cases {
-        println!("weft {line}");
+        eprintln!("weft {line}");
         place.weft(line).refused(1, expected);
     }
 }

@@ -384,6 +384,9 @@ fn conclude(run: &Run) -> anyhow::Result<()> {
     }
     out.flush()?;
     drop(out);
+    if to_terminal {
+        tell!("");
+    }
     if data.vocab().boundary().is_some() {
         let n_new = new_samples(&samples, data.train());
         tell!("{n_new} of {n} are not in the training data.");

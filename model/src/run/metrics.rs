@@ -32,6 +32,8 @@ pub struct MetricsLog {
     path: PathBuf,
     file: BufWriter<File>,
     last: Option<Metrics>,
+    /// `last` is in the file already, from this byte on.
+    replaces: Option<u64>,
 }
 
 impl MetricsLog {
@@ -53,13 +55,15 @@ impl MetricsLog {
             .map_while(|line| serde_json::from_str(line).ok())
             .take_while(|metrics: &Metrics| metrics.step <= step)
             .collect();
-        let last = kept.pop_if(|metrics| metrics.step == step);
-        let kept: String = kept.iter().map(line_of).collect();
-        if kept.len() < text.len() || text.is_empty() {
-            save_atomic(&Disk, &path, kept.as_bytes())?;
+        let lines: String = kept.iter().map(line_of).collect();
+        if lines.len() < text.len() || text.is_empty() {
+            save_atomic(&Disk, &path, lines.as_bytes())?;
         }
+        // Its evaluation may still be to come. Until then the line stays as it is.
+        let last = kept.pop_if(|metrics| metrics.step == step && metrics.val_loss.is_none());
+        let replaces = last.as_ref().map(|last| (lines.len() - line_of(last).len()) as u64);
         let file = File::options().append(true).open(&path).map_err(failed)?;
-        Ok(MetricsLog { file: BufWriter::new(file), path, last })
+        Ok(MetricsLog { file: BufWriter::new(file), path, last, replaces })
     }
 
     /// Logs an update.
@@ -90,6 +94,9 @@ impl MetricsLog {
     }
 
     fn write(&mut self, metrics: &Metrics) -> Result<(), Error> {
+        if let Some(at) = self.replaces.take() {
+            self.file.get_ref().set_len(at).map_err(|source| self.failed(source))?;
+        }
         self.file.write_all(line_of(metrics).as_bytes()).map_err(|source| self.failed(source))
     }
 
@@ -100,4 +107,48 @@ impl MetricsLog {
 
 fn line_of(metrics: &Metrics) -> String {
     serde_json::to_string(metrics).expect("finite numbers") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics(step: u64, val_loss: Option<f64>) -> Metrics {
+        let number = 1.0 / 3.0;
+        Metrics { step, train_loss: Some(number), val_loss, lr: number, grad_norm: None, tokens_per_s: 5.0 }
+    }
+
+    #[test]
+    fn a_log_goes_on_at_the_step_of_the_checkpoint() {
+        let path = std::env::temp_dir().join(format!("weft-metrics-{}.jsonl", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let read = || -> Vec<Metrics> {
+            let text = fs::read_to_string(&path).unwrap();
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        let mut log = MetricsLog::open(&path, 0).unwrap();
+        for step in 1..=4 {
+            log.step(metrics(step, None)).unwrap();
+        }
+        log.flush().unwrap();
+        assert_eq!(read(), [1, 2, 3, 4].map(|step| metrics(step, None)));
+
+        // Stopped before the evaluation of step 3, which is made now; once killed before that.
+        drop(MetricsLog::open(&path, 3).unwrap());
+        let mut log = MetricsLog::open(&path, 3).unwrap();
+        log.evaluated(2.0);
+        log.step(metrics(4, None)).unwrap();
+        log.flush().unwrap();
+        let expected = [metrics(1, None), metrics(2, None), metrics(3, Some(2.0)), metrics(4, None)];
+        assert_eq!(read(), expected);
+
+        // A line cut short by a crash is written again.
+        fs::write(&path, &fs::read(&path).unwrap()[..300]).unwrap();
+        let mut log = MetricsLog::open(&path, 2).unwrap();
+        log.step(metrics(3, Some(2.0))).unwrap();
+        log.step(metrics(4, None)).unwrap();
+        log.flush().unwrap();
+        assert_eq!(read(), expected);
+        fs::remove_file(&path).unwrap();
+    }
 }
