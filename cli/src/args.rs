@@ -85,21 +85,27 @@ pub(crate) fn command() -> Command {
 /// Parses the command line; `Err` is the exit code after a message or the help was printed.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let parsed = command().try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let matches = command().try_get_matches_from(&args).map_err(|error| {
+        // clap quotes arguments as they are. So that nothing in them acts on the terminal, the message is about their escaped form.
+        let tame: Vec<String> = args.iter().map(|arg| escaped(&arg.to_string_lossy())).collect();
+        let is_wild = args.iter().zip(&tame).any(|(arg, tame)| arg.to_str().is_some_and(|arg| arg != tame));
+        if is_wild { command().try_get_matches_from(tame).err().unwrap_or(error) } else { error }
+    });
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
             Err(e) if e.kind() != io::ErrorKind::BrokenPipe => failure::report(&e.into()),
             _ => ExitCode::SUCCESS,
         },
         _ => {
-            failure::print(&message(&error, &args));
+            failure::print(&message(&error));
             ExitCode::from(2)
         }
     })
 }
 
-/// The message of clap on at most three lines, without usage and without what could act on a terminal.
-fn message(error: &clap::Error, args: &[OsString]) -> String {
+/// The message of clap without its summary of the usage.
+fn message(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::MissingSubcommand
         || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     {
@@ -107,16 +113,7 @@ fn message(error: &clap::Error, args: &[OsString]) -> String {
                 `weft train` trains on the built-in names; `weft --help` says more"
             .into();
     }
-    let mut text = error.to_string();
-    // clap quotes arguments as they are, with line feeds and all.
-    for arg in args.iter().map(|arg| arg.to_string_lossy()) {
-        let value = arg.split_once('=').map_or("", |(_, value)| value);
-        for part in [arg.as_ref(), value] {
-            if part.chars().any(char::is_control) {
-                text = text.replace(part, &escaped(part));
-            }
-        }
-    }
+    let text = error.to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let lines: Vec<&str> = lines
         .filter(|line| !line.is_empty() && !line.starts_with("For more information"))

@@ -50,18 +50,17 @@ pub(crate) fn verdict(rungs: &[OrderLoss], loss: f64) -> String {
             name(best.order)
         );
     }
-    let beaten = name(beaten.order);
-    match beaten.as_str() {
-        "uniform" | "unigram" => {
-            format!(
-                "That is high: only the {beaten} is worse. Train longer, or with another --learning-rate."
-            )
-        }
-        _ => format!(
-            "It has passed the {beaten} and not the {}: normal for a short run or a small model; train longer to get below it.",
-            name(best.order)
-        ),
+    let above = name(beaten.order);
+    if beaten.order < 2 {
+        return format!(
+            "That is high: only the {above} is worse. Train longer, or with another --learning-rate."
+        );
     }
+    // The best rung is not beaten, so there is one after this.
+    let below = rungs.iter().find(|rung| rung.loss <= loss).map_or_else(String::new, |rung| name(rung.order));
+    format!(
+        "That is between the {above} and the {below}: normal for a short run or a small model; training longer lowers it."
+    )
 }
 
 #[cfg(test)]
@@ -70,16 +69,16 @@ mod tests {
 
     #[test]
     fn the_verdict_follows_the_rungs() {
-        let rungs: Vec<OrderLoss> = [3.3, 2.8, 2.4, 2.2]
+        let rungs: Vec<OrderLoss> = [3.3, 2.8, 2.4, 2.2, 2.1]
             .into_iter()
             .enumerate()
             .map(|(order, loss)| OrderLoss { order, loss })
             .collect();
-        assert!(verdict(&rungs, 2.0).contains("below the trigram"));
-        assert!(verdict(&rungs, 2.3).contains("passed the bigram and not the trigram"));
+        assert!(verdict(&rungs, 2.0).contains("below the 4-gram"));
+        assert!(verdict(&rungs, 2.15).contains("between the trigram and the 4-gram"));
         assert!(verdict(&rungs, 3.0).contains("only the uniform"));
         assert!(verdict(&rungs, 4.0).contains("worse than guessing"));
         assert!(verdict(&rungs, f64::NAN).contains("worse than guessing"));
-        assert_eq!(table(&rungs, 2.0).lines().count(), 5);
+        assert_eq!(table(&rungs, 2.0).lines().count(), 6);
     }
 }

@@ -322,7 +322,7 @@ pub(crate) fn with_defaults(command: Command) -> Command {
             value.map(|value| value.as_str().map_or_else(|| value.to_string(), String::from))
         };
         let default = match key.as_str() {
-            "format" => None,
+            "file" | "format" => None,
             "n_kv_head" => Some("n-head".into()),
             "n_inner" => Some("4 · n-embd; gated: 8/3 · n-embd".into()),
             "block_size" => Some("lines: the longest line, at most 64; text: 64".into()),

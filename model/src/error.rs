@@ -299,6 +299,14 @@ pub enum Error {
         /// The file, as given.
         name: String,
     },
+    /// Neither the last checkpoint of a run nor the one before it can be used.
+    #[error("no checkpoint in {} can be used\n{}\n{}", Shown(.name), first_line(&.reasons[0]), first_line(&.reasons[1]))]
+    NoCheckpoint {
+        /// The directory, as given.
+        name: String,
+        /// Why not, for each.
+        reasons: [Box<Error>; 2],
+    },
     /// Nothing to load in a directory.
     #[error("{} holds no run: there is neither best.safetensors nor last.safetensors", Shown(.name))]
     NoRun {
@@ -400,6 +408,13 @@ fn guess_and_advice(guess: &Option<&'static str>, advice: &'static str) -> Strin
 fn first_names(names: &[String]) -> String {
     let first: Vec<String> = names.iter().take(5).map(|name| Shown(name).to_string()).collect();
     format!("{}{}", first.join(", "), if names.len() > 5 { ", …" } else { "" })
+}
+
+/// What went wrong, without advice, and the reason of the operating system if there is one.
+fn first_line(error: &Error) -> String {
+    let message = error.to_string();
+    let line = message.lines().next().unwrap_or_default();
+    std::error::Error::source(error).map_or_else(|| line.to_string(), |source| format!("{line}: {source}"))
 }
 
 fn holder_name(holder: &Option<u32>) -> String {

@@ -113,7 +113,9 @@ fn picture(report: &Report, colours: bool) -> String {
         return picture;
     }
     picture += "each row: what that token attends to\n";
-    let width = 2 + 2 * len;
+    // Wide enough for the title too.
+    let width = (2 + 2 * len).max("layer 10 head 10".len());
+    let rest = " ".repeat(width - 2 - 2 * len);
     let per_row = (COLUMNS / (width + 2)).max(1);
     for (l, layer) in report.layers.iter().enumerate() {
         for (first, heads) in layer.chunks(per_row).enumerate().map(|(i, heads)| (i * per_row, heads)) {
@@ -121,7 +123,7 @@ fn picture(report: &Report, colours: bool) -> String {
             let titles: Vec<String> = titles.map(|title| pad(&title, width)).collect();
             let _ = writeln!(picture, "\n{}", titles.join("  ").trim_end());
             let header: String = tokens.iter().map(|c| format!("{c} ")).collect();
-            let headers: Vec<String> = heads.iter().map(|_| format!("  {header}")).collect();
+            let headers: Vec<String> = heads.iter().map(|_| format!("  {header}{rest}")).collect();
             let _ = writeln!(picture, "{}", headers.join("  ").trim_end());
             for (from, token) in tokens.iter().enumerate() {
                 let rows: Vec<String> = heads
@@ -130,7 +132,8 @@ fn picture(report: &Report, colours: bool) -> String {
                         let seen = head[from][..=from]
                             .iter()
                             .map(|w| if colours { shade(*w, "  ") } else { ramp(*w).to_string().repeat(2) });
-                        format!("{token} {}{}", seen.collect::<String>(), "  ".repeat(len - 1 - from))
+                        let unseen = "  ".repeat(len - 1 - from);
+                        format!("{token} {}{unseen}{rest}", seen.collect::<String>())
                     })
                     .collect();
                 let _ = writeln!(picture, "{}", rows.join("  ").trim_end());
@@ -148,8 +151,8 @@ fn pad(text: &str, width: usize) -> String {
 
 /// The ramp from nothing to everything.
 fn legend(colours: bool) -> String {
-    let steps = (0..=10).map(|i| i as f32 / 10.0);
-    let steps: String = steps.map(|w| if colours { shade(w, "  ") } else { ramp(w).to_string() }).collect();
+    let steps = (0..=20).map(|i| i as f32 / 20.0);
+    let steps: String = steps.map(|w| if colours { shade(w, " ") } else { ramp(w).to_string() }).collect();
     format!("\n0 {steps} 1\n")
 }
 
@@ -169,9 +172,9 @@ fn ramp(weight: f32) -> char {
     RAMP[step(weight, RAMP.len())]
 }
 
-/// The step of `n` for a weight in [0, 1].
+/// The step of `n` for a weight in [0, 1]. By its root, so that attention spread over many tokens shows too.
 fn step(weight: f32, n: usize) -> usize {
-    ((weight * n as f32) as usize).min(n - 1)
+    ((weight.sqrt() * n as f32) as usize).min(n - 1)
 }
 
 #[cfg(test)]
@@ -183,7 +186,7 @@ mod tests {
         let head = vec![vec![1.0, 0.0], vec![0.25, 0.75]];
         let report = Report { tokens: vec!["⏎".into(), "a".into()], layers: vec![vec![head]] };
         let plain = picture(&report, false);
-        assert!(plain.contains("⏎ @@\na --##\n"), "{plain}");
+        assert!(plain.contains("⏎ @@\na **%%\n"), "{plain}");
         assert!(!plain.contains('\u{1b}'));
         assert!(picture(&report, true).contains('\u{1b}'));
     }

@@ -177,9 +177,10 @@ fn announce(corpus: &Corpus, data: &Dataset, config: &RunConfig) {
 /// A run to go on with.
 fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<Run> {
     let dir = RunDir::open(path)?;
-    let (last, progress, problem) = dir.load()?;
-    if let Some(problem) = problem {
-        say!("warning: {problem}; the next evaluation makes a new {BEST}");
+    let (last, progress, problems) = dir.load()?;
+    for problem in problems {
+        let problem = problem.to_string();
+        say!("warning: {}", problem.lines().next().unwrap_or_default());
     }
     let Checkpoint { description, model, params, moments } = last;
     let level = weft_tensor::simd::level().name();
@@ -385,7 +386,7 @@ fn conclude(run: &Run) -> anyhow::Result<()> {
     drop(out);
     if data.vocab().boundary().is_some() {
         let n_new = new_samples(&samples, data.train());
-        tell!("\n{n_new} of {n} are not in the training data.");
+        tell!("{n_new} of {n} are not in the training data.");
     }
     let path = escaped(&run.dir.path().to_string_lossy());
     tell!("More: weft sample {path}");

@@ -3,6 +3,7 @@
 //! - `config.toml`: the settings, every default filled in;
 //! - `metrics.jsonl`: how it went, see [`Metrics`];
 //! - `last.safetensors`: weights, optimiser, position: enough to go on exactly;
+//! - `previous.safetensors`: `last` as it was one save earlier, in case a disk damages it;
 //! - `best.safetensors`: the weights with the lowest validation loss, with vocabulary and configuration: enough to use the model.
 
 mod config;
@@ -27,6 +28,8 @@ pub const CONFIG: &str = "config.toml";
 pub const METRICS: &str = "metrics.jsonl";
 /// To go on from.
 pub const LAST: &str = "last.safetensors";
+/// To go on from if `last` is damaged.
+pub const PREVIOUS: &str = "previous.safetensors";
 /// To use.
 pub const BEST: &str = "best.safetensors";
 
@@ -51,7 +54,7 @@ impl RunDir {
             if !force {
                 return Err(Error::HoldsRun { name: name() });
             }
-            for file in [LAST, BEST, METRICS, CONFIG] {
+            for file in [LAST, PREVIOUS, BEST, METRICS, CONFIG] {
                 let file = path.join(file);
                 match fs::remove_file(&file) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -84,7 +87,7 @@ impl RunDir {
     /// Whether there is a run in a directory: anything that training it afresh would destroy.
     pub fn holds_run(path: impl AsRef<Path>) -> bool {
         let path = path.as_ref();
-        [LAST, BEST, METRICS, CONFIG].iter().any(|file| path.join(file).exists())
+        [LAST, PREVIOUS, BEST, METRICS, CONFIG].iter().any(|file| path.join(file).exists())
     }
 
     /// The file to use a model from: `path` itself, or in a directory `best`, else `last`.
@@ -118,13 +121,25 @@ impl RunDir {
         save_atomic(&Disk, self.file(CONFIG), toml.as_bytes())
     }
 
-    /// Writes `last.safetensors`.
+    /// Writes `last.safetensors`. What was there is from then on `previous.safetensors`.
     ///
     /// # Errors
     /// As [`save`].
     pub fn save_last(&self, trainer: &Trainer, data: &DataDescription) -> Result<(), Error> {
         let description = describe(trainer, data, None);
+        self.keep_previous();
         save(self.file(LAST), &description, trainer.params(), Some(trainer.optimizer()))
+    }
+
+    /// Gives `last` a second name. At no moment is it without its own, and where links cannot be made there is just no spare.
+    fn keep_previous(&self) {
+        let link = self.file(".previous.tmp");
+        let _ = fs::remove_file(&link);
+        if fs::hard_link(self.file(LAST), &link).is_ok() {
+            let _ = fs::rename(&link, self.file(PREVIOUS));
+            // Nothing happens where both names are of one file already.
+            let _ = fs::remove_file(&link);
+        }
     }
 
     /// Writes `best.safetensors`; `val_loss` is `None` without a validation split.
@@ -140,28 +155,51 @@ impl RunDir {
         save(self.file(BEST), &describe(trainer, data, val_loss), trainer.params(), None)
     }
 
-    /// Where the run stands: what is in `last`, and the validation loss of `best`, if that can be read.
+    /// Where the run stands: what is in `last` (or, if that is damaged, in `previous`), and the validation loss of `best`. With it
+    /// come the reasons why files could not be used.
     ///
     /// The best loss is not kept in `last` too: so what `last` holds does not depend on how often a run is evaluated.
     ///
     /// # Errors
-    /// As [`Checkpoint::read`]; [`Error::NotResumable`].
-    pub fn load(&self) -> Result<(Checkpoint, Progress, Option<Error>), Error> {
-        let file = self.file(LAST);
-        let last = Checkpoint::read(&file)?;
-        if last.moments.is_empty() {
-            return Err(Error::NotResumable { name: file.to_string_lossy().into_owned() });
-        }
-        let (best, problem) = match Checkpoint::read(self.file(BEST)) {
+    /// As [`Checkpoint::read`]; [`Error::NotResumable`]; [`Error::NoCheckpoint`] if neither can be used.
+    pub fn load(&self) -> Result<(Checkpoint, Progress, Vec<Error>), Error> {
+        let mut problems = Vec::new();
+        let last = match self.resumable(LAST) {
+            Ok(last) => last,
+            Err(problem) if !self.file(PREVIOUS).exists() => return Err(problem),
+            Err(problem) => match self.resumable(PREVIOUS) {
+                Ok(previous) => {
+                    problems.push(problem);
+                    previous
+                }
+                Err(other) => {
+                    let name = self.path.to_string_lossy().into_owned();
+                    return Err(Error::NoCheckpoint { name, reasons: [problem, other].map(Box::new) });
+                }
+            },
+        };
+        let best = match Checkpoint::read(self.file(BEST)) {
             Ok(best) => {
                 let Description { val_loss, step, .. } = best.description;
-                (val_loss.map(|loss| (loss, step)), None)
+                val_loss.map(|loss| (loss, step))
             }
-            Err(Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => (None, None),
-            Err(error) => (None, Some(error)),
+            Err(Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
         };
         let Description { step, tokens, .. } = last.description;
-        Ok((last, Progress { step, tokens, best }, problem))
+        Ok((last, Progress { step, tokens, best }, problems))
+    }
+
+    fn resumable(&self, name: &str) -> Result<Checkpoint, Error> {
+        let file = self.file(name);
+        let checkpoint = Checkpoint::read(&file)?;
+        if checkpoint.moments.is_empty() {
+            return Err(Error::NotResumable { name: file.to_string_lossy().into_owned() });
+        }
+        Ok(checkpoint)
     }
 }
 
