@@ -21,6 +21,17 @@ pub enum Error {
         /// The parameter.
         name: String,
     },
+    /// More memory would be needed than there is.
+    #[error(
+        "the run needs about {:.1} GB of memory, and {:.1} GB are free\nmake --batch-size, --block-size or the model smaller",
+        *.needed as f64 / 1e9, *.free as f64 / 1e9
+    )]
+    TooLittleMemory {
+        /// Bytes at the peak, roughly.
+        needed: u64,
+        /// Bytes that could be had.
+        free: u64,
+    },
     /// Training diverged.
     #[error(
         "step {step}: loss {loss}, gradient norm {grad_norm}, three times in a row (first non-finite gradient: {name})\n\
@@ -178,6 +189,158 @@ pub enum Error {
         /// Whether the vocabulary has the boundary token of [`Format::Lines`](crate::text::Format::Lines).
         vocab_has_boundary: bool,
     },
+
+    // ---- model files ----
+    /// Another kind of file, or none.
+    #[error("{} is not a safetensors file{}", Shown(.name), guess_and_advice(.guess, .advice))]
+    NotSafetensors {
+        /// The file, as given.
+        name: String,
+        /// What it is instead, as far as can be told, continuing "it …".
+        guess: Option<&'static str>,
+        /// What to do about it, or nothing.
+        advice: &'static str,
+    },
+    /// Shorter or longer than its header says.
+    #[error(
+        "{} has {bytes} bytes and by its header it should have {expected}: {}\nfetch or copy it again",
+        Shown(.name), if .bytes < .expected { "its end is missing" } else { "something was added to it" }
+    )]
+    WrongLength {
+        /// The file, as given.
+        name: String,
+        /// Its length.
+        bytes: u64,
+        /// What the header asks for, as far as it could be read: at least this many.
+        expected: u64,
+    },
+    /// A header that is not one, or that breaks the rules of the format.
+    #[error("{} has a broken header: {}", Shown(.name), Escaped(.problem))]
+    BadHeader {
+        /// The file, as given.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A tensor in a file that cannot be used.
+    #[error("{}: tensor {} {}", Shown(.name), Shown(.tensor), Escaped(.problem))]
+    BadTensor {
+        /// The file, as given.
+        name: String,
+        /// The tensor's key.
+        tensor: String,
+        /// What is wrong with it, and what would be accepted.
+        problem: String,
+    },
+    /// A checkpoint that says nothing about its own integrity: not ours, or its header is damaged.
+    #[error("{} has no checksum, and a checkpoint of weft always has one: it is damaged, or another program's", Shown(.name))]
+    NoChecksum {
+        /// The file, as given.
+        name: String,
+    },
+    /// Bytes that are not those that were written.
+    #[error("{} is damaged: its checksum is {found:016x} and should be {expected:016x}\nuse another copy", Shown(.name))]
+    WrongChecksum {
+        /// The file, as given.
+        name: String,
+        /// The checksum of its bytes.
+        found: u64,
+        /// The one that it carries.
+        expected: u64,
+    },
+    /// Names, shapes and metadata of a model that no reader would accept.
+    #[error(
+        "the header of the model file would have {bytes} bytes, more than the {limit} that are read back: is the vocabulary that large?"
+    )]
+    HeaderTooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The most that is read.
+        limit: usize,
+    },
+
+    /// A safetensors file without the description that weft writes beside the weights.
+    #[error("{} holds weights but not the description of a model: another program wrote it", Shown(.name))]
+    NotAModel {
+        /// The file, as given.
+        name: String,
+    },
+    /// A description of a model that cannot be read.
+    #[error("{} does not describe a model: {}", Shown(.name), Escaped(.problem))]
+    BadDescription {
+        /// The file, as given.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Written by a later version.
+    #[error("{} has format version {version}, and this weft reads up to {known}\nuse the weft that wrote it, or a newer one", Shown(.name))]
+    NewerFormat {
+        /// The file, as given.
+        name: String,
+        /// Its version.
+        version: u64,
+        /// The newest that is read.
+        known: u64,
+    },
+    /// Tensors that the configuration asks for and the file lacks, or the reverse.
+    #[error("{}: {} {}: {}", Shown(.name), .names.len(), if *.missing { "tensors are missing" } else { "tensors do not belong to the model" }, first_names(.names))]
+    WrongTensors {
+        /// The file, as given.
+        name: String,
+        /// Whether they are missing, or else too many.
+        missing: bool,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// A checkpoint without the state of the optimiser.
+    #[error("{} has no optimiser state: it can be sampled from, not resumed", Shown(.name))]
+    NotResumable {
+        /// The file, as given.
+        name: String,
+    },
+    /// Nothing to load in a directory.
+    #[error("{} holds no run: there is neither best.safetensors nor last.safetensors", Shown(.name))]
+    NoRun {
+        /// The directory, as given.
+        name: String,
+    },
+    /// A directory that already holds a run.
+    #[error(
+        "{} already holds a run\n--resume {name} goes on with it, --force starts it afresh, -o DIR puts the new one elsewhere",
+        Shown(.name), name = Escaped(.name)
+    )]
+    HoldsRun {
+        /// The directory, as given.
+        name: String,
+    },
+
+    // ---- run directories ----
+    /// The operating system refused some step of a save. What was there before is still there, or else the whole new
+    /// file is.
+    #[error("cannot save {}", Shown(.name))]
+    Save {
+        /// The file, as given.
+        name: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The lock file of a directory cannot be made or locked.
+    #[error("cannot lock {}", Shown(.name))]
+    Lock {
+        /// The directory, as given.
+        name: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another process is at work in this directory.
+    #[error("{} is in use by {}\nwait until it ends, or name another directory", Shown(.name), holder_name(.holder))]
+    Locked {
+        /// The directory, as given.
+        name: String,
+        /// Its process id, if it could be read.
+        holder: Option<u32>,
+    },
 }
 
 /// A name from outside between backticks, with everything escaped that a terminal would act on.
@@ -188,6 +351,15 @@ impl fmt::Display for Shown<'_> {
         f.write_str("`")?;
         self.0.chars().try_for_each(|c| escape(c, f))?;
         f.write_str("`")
+    }
+}
+
+/// A text that may quote a file, escaped likewise.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| escape(c, f))
     }
 }
 
@@ -217,6 +389,21 @@ fn near_advice(near: &Option<char>) -> String {
 
 fn vocab_format(has_boundary: bool) -> &'static str {
     if has_boundary { "lines" } else { "text" }
+}
+
+fn guess_and_advice(guess: &Option<&'static str>, advice: &'static str) -> String {
+    let line = if advice.is_empty() { "" } else { "\n" };
+    guess.map(|guess| format!(": it {guess}{line}{advice}")).unwrap_or_default()
+}
+
+/// The first five of a list of names, escaped.
+fn first_names(names: &[String]) -> String {
+    let first: Vec<String> = names.iter().take(5).map(|name| Shown(name).to_string()).collect();
+    format!("{}{}", first.join(", "), if names.len() > 5 { ", …" } else { "" })
+}
+
+fn holder_name(holder: &Option<u32>) -> String {
+    holder.map_or("another process".into(), |pid| format!("process {pid}"))
 }
 
 #[cfg(test)]

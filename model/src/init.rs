@@ -43,6 +43,11 @@ impl Builder {
         result
     }
 
+    /// Names and shapes alone.
+    pub fn into_layout(self) -> ParamLayout {
+        self.layout
+    }
+
     /// The parameters with their first values, each a function of the seed and its place in the list.
     pub fn finish<T: Real>(self, seed: u64) -> Params<T> {
         let mut params = Params::zeros(self.layout);

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use weft_autograd::{ParamId, Params, Tape, Var};
+use weft_autograd::{ParamId, ParamLayout, Params, Tape, Var};
 use weft_tensor::Real;
 
 use crate::Error;
 use crate::bigram::Bigram;
-use crate::config::{ModelConfig, ModelKind};
+use crate::config::{ModelConfig, ModelKind, Position};
 use crate::init::Builder;
 use crate::layers::{KvCache, Pass};
 use crate::text::Batch;
@@ -34,6 +34,26 @@ impl Model {
             ModelKind::Bigram => Network::Bigram(Bigram::new(&mut builder, config)),
         };
         Ok((Model { config: config.clone(), network }, builder.finish(seed)))
+    }
+
+    /// Names and shapes of the parameters, without making them.
+    pub fn layout(config: &ModelConfig) -> Result<ParamLayout, Error> {
+        config.validate()?;
+        let mut builder = Builder::new();
+        match config.model {
+            ModelKind::Transformer => {
+                // The angles of rotary positions are no parameters, and may be many.
+                let position = match config.position {
+                    Position::Rotary => Position::None,
+                    other => other,
+                };
+                Transformer::new(&mut builder, &ModelConfig { position, ..config.clone() });
+            }
+            ModelKind::Bigram => {
+                Bigram::new(&mut builder, config);
+            }
+        }
+        Ok(builder.into_layout())
     }
 
     /// The sizes and switches.

@@ -86,6 +86,8 @@ pub struct Trainer {
     progress: Progress,
     /// An evaluation is due before the next step.
     evaluate_next: bool,
+    /// The step of the last evaluation.
+    evaluated: u64,
     bad_steps: u32,
     started: Instant,
 }
@@ -115,6 +117,7 @@ impl Trainer {
             data,
             progress: Progress::default(),
             evaluate_next: false,
+            evaluated: 0,
             bad_steps: 0,
             started: Instant::now(),
         })
@@ -128,6 +131,7 @@ impl Trainer {
             to.copy_from_slice(from.as_ref());
         }
         self.progress = progress;
+        self.evaluated = progress.step;
         self.evaluate_next = is_evaluation_due(&self.config, progress.step);
     }
 
@@ -232,6 +236,7 @@ impl Trainer {
 
     fn evaluate(&mut self) -> Event {
         self.evaluate_next = false;
+        self.evaluated = self.progress.step;
         let split = self.data.val();
         let val = (!split.is_empty()).then(|| evaluate(&self.model, &self.params, split));
         let step = self.progress.step;
@@ -257,10 +262,12 @@ impl Iterator for Trainer {
     type Item = Result<Event, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.evaluate_next {
+        // What the time limit cuts short is evaluated as well.
+        let is_over = self.is_over();
+        if self.evaluate_next || is_over && self.progress.step > self.evaluated {
             return Some(Ok(self.evaluate()));
         }
-        if self.is_over() {
+        if is_over {
             return None;
         }
         Some(self.step())

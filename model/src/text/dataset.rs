@@ -1,6 +1,8 @@
 //! Train, validation and test: which part of the corpus is which, as token ids.
 
+use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +26,10 @@ pub enum SplitName {
 }
 
 /// How large the splits are: 0.8, 0.1 and 0.1 by default. A fraction of 0 leaves that split empty.
+///
+/// Written as `0.8/0.1/0.1`: train, validation, test.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SplitFractions {
     /// Above 0.
     pub train: f64,
@@ -37,6 +42,40 @@ pub struct SplitFractions {
 impl Default for SplitFractions {
     fn default() -> SplitFractions {
         SplitFractions { train: 0.8, val: 0.1, test: 0.1 }
+    }
+}
+
+impl fmt::Display for SplitFractions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.train, self.val, self.test)
+    }
+}
+
+impl FromStr for SplitFractions {
+    type Err = Error;
+
+    /// Reads `train/val/test`.
+    ///
+    /// # Errors
+    /// [`Error::SplitFractions`], with NaN for a number that is missing or none.
+    fn from_str(text: &str) -> Result<SplitFractions, Error> {
+        let parts: Vec<f64> = text.split('/').map(|part| part.trim().parse().unwrap_or(f64::NAN)).collect();
+        let [train, val, test] = parts[..].try_into().unwrap_or([f64::NAN; 3]);
+        SplitFractions { train, val, test }.validate()
+    }
+}
+
+impl TryFrom<String> for SplitFractions {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<SplitFractions, Error> {
+        text.parse()
+    }
+}
+
+impl From<SplitFractions> for String {
+    fn from(fractions: SplitFractions) -> String {
+        fractions.to_string()
     }
 }
 

@@ -30,4 +30,5 @@ pub use dataset::{Dataset, SharedDocuments, Split, SplitFractions, SplitName};
 pub use guess::Guess;
 pub use note::Note;
 pub use read::MAX_BYTES;
+pub(crate) use read::kind_of;
 pub use vocab::{BOUNDARY, BOUNDARY_LABEL, Vocab};

@@ -44,7 +44,8 @@ fn refuse_unless_file(name: &str, metadata: &Metadata) -> Result<(), Error> {
     Err(Error::NotAFile { name: name.to_string(), kind: kind_of(metadata) })
 }
 
-fn kind_of(metadata: &Metadata) -> &'static str {
+/// What something that is not a regular file is.
+pub(crate) fn kind_of(metadata: &Metadata) -> &'static str {
     if metadata.is_dir() {
         return "directory";
     }

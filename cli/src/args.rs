@@ -1,0 +1,144 @@
+//! The command line as a whole.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::output::escaped;
+use crate::{failure, settings, values, verbs};
+
+/// Trains and samples small transformers from a text file, on a CPU.
+///
+/// `weft train` without a file trains on 32,000 names that are built in.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, infer_long_args = false)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    /// Threads to compute with; the results do not depend on it [default: one for each processor]
+    #[arg(long, global = true, value_name = "N", value_parser = threads, help_heading = "Everywhere")]
+    pub(crate) threads: Option<usize>,
+    /// Only warnings and errors on standard error
+    #[arg(long, short, global = true, help_heading = "Everywhere")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Train a model on a text file, or on the built-in names
+    #[command(after_help = verbs::train::EXAMPLES)]
+    Train(Box<verbs::train::TrainArgs>),
+    /// Generate text with a trained model
+    #[command(after_help = verbs::sample::EXAMPLES)]
+    Sample(verbs::sample::SampleArgs),
+    /// Measure how well a model predicts a text, beside the n-gram models
+    #[command(after_help = verbs::eval::EXAMPLES)]
+    Eval(verbs::eval::EvalArgs),
+    /// Show what a model file holds, and which characters are alike to the model
+    #[command(after_help = verbs::inspect::EXAMPLES)]
+    Inspect(verbs::inspect::InspectArgs),
+    /// Show what each attention head looks at
+    #[command(after_help = verbs::attend::EXAMPLES)]
+    Attend(verbs::attend::AttendArgs),
+    /// Check every gradient against central differences
+    #[command(after_help = verbs::gradcheck::EXAMPLES)]
+    Gradcheck(verbs::gradcheck::GradcheckArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = verbs::completions::EXAMPLES)]
+    Completions(verbs::completions::CompletionsArgs),
+}
+
+/// What a model is read from.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArg {
+    /// A model file (.safetensors), or a run directory for its best model
+    #[arg(value_name = "MODEL|DIR")]
+    pub(crate) model: std::path::PathBuf,
+}
+
+/// More would be a typing mistake.
+const MAX_THREADS: usize = 1024;
+
+fn threads(text: &str) -> Result<usize, String> {
+    let n = values::size(text)?;
+    if (1..=MAX_THREADS).contains(&n) {
+        Ok(n)
+    } else {
+        Err(format!("it must be between 1 and {MAX_THREADS}"))
+    }
+}
+
+/// The command with the defaults in its help, and with every flag also in its underscore form.
+pub(crate) fn command() -> Command {
+    let underscored = |command: Command| {
+        command.mut_args(|arg| match arg.get_long().map(|long| long.replace('-', "_")) {
+            Some(alias) if alias.contains('_') => arg.alias(alias),
+            _ => arg,
+        })
+    };
+    Cli::command().mut_subcommand("train", settings::with_defaults).mut_subcommands(underscored)
+}
+
+/// Parses the command line; `Err` is the exit code after a message or the help was printed.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let parsed = command().try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => failure::report(&e.into()),
+            _ => ExitCode::SUCCESS,
+        },
+        _ => {
+            failure::print(&message(&error, &args));
+            ExitCode::from(2)
+        }
+    })
+}
+
+/// The message of clap on at most three lines, without usage and without what could act on a terminal.
+fn message(error: &clap::Error, args: &[OsString]) -> String {
+    if error.kind() == ErrorKind::MissingSubcommand
+        || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    {
+        return "name what to do: train, sample, eval, inspect, attend, gradcheck or completions\n\
+                `weft train` trains on the built-in names; `weft --help` says more"
+            .into();
+    }
+    let mut text = error.to_string();
+    // clap quotes arguments as they are, with line feeds and all.
+    for arg in args.iter().map(|arg| arg.to_string_lossy()) {
+        let value = arg.split_once('=').map_or("", |(_, value)| value);
+        for part in [arg.as_ref(), value] {
+            if part.chars().any(char::is_control) {
+                text = text.replace(part, &escaped(part));
+            }
+        }
+    }
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let lines: Vec<&str> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
+        .map(|line| line.strip_prefix("error: ").unwrap_or(line))
+        .collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn underscores_are_accepted() {
+        let cli = parse(["weft", "train", "--n_layer", "3", "--lr", "1e-3"].map(OsString::from));
+        let Ok(Cli { verb: Verb::Train(args), .. }) = cli else { panic!("refused") };
+        assert_eq!(args.settings.model.n_layer, Some(3));
+        assert_eq!(args.settings.train.learning_rate, Some(1e-3));
+    }
+}

@@ -1,0 +1,403 @@
+//! `weft train`.
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use weft_model::checkpoint::{Checkpoint, DataDescription};
+use weft_model::evaluate::{Evaluation, evaluate};
+use weft_model::generate::{Sample, SampleConfig, generate};
+use weft_model::model::Model;
+use weft_model::run::{
+    BEST, CONFIG, DataConfig, LAST, METRICS, Metrics, MetricsLog, RunConfig, RunDir, describe_data,
+};
+use weft_model::text::{Corpus, Dataset, Format, Split, SplitName};
+use weft_model::train::{Event, Step, Trainer};
+
+use crate::bar::{Bar, clock, short};
+use crate::failure::usage;
+use crate::output::{escaped, grouped, is_quiet, say, shown, stdout, tell};
+use crate::settings::{BUILT_IN, Settings};
+use crate::signal::Stop;
+use crate::{ladder, load};
+
+/// Below the help.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  weft train                                     the built-in names, into runs/names
+  weft train poems.txt -o runs/poems --max-time 5m
+  weft train names.txt --n-layer 2 --n-embd 32 --lr 3e-3 --max-iters 2_000
+  weft train --resume runs/names --max-iters 20k
+
+Values may be written 1e-3, 3_000 or 64k. The 20 samples at the end go to standard output, the rest to standard error.";
+
+/// Samples at the end, of lines; of running text it is one.
+const SAMPLES: usize = 20;
+/// Samples on the way, and how long they are in running text.
+const SAMPLES_ON_THE_WAY: usize = 5;
+const CHARS_ON_THE_WAY: usize = 72;
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    /// A UTF-8 text file: one document a line, or running text [default: 32,000 built-in names]
+    file: Option<PathBuf>,
+    /// Where the run goes [default: runs/NAME after the file, numbered if taken]
+    #[arg(long, short, value_name = "DIR", conflicts_with = "resume")]
+    out_dir: Option<PathBuf>,
+    /// Go on with the run in DIR; settings that would change it are refused
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Replace the run that is in the directory; with --resume, accept that the data changed
+    #[arg(long)]
+    force: bool,
+    /// A TOML file with [model], [train] and [data], such as a run's config.toml; flags go over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+/// A run that is about to begin, or to go on.
+struct Run {
+    dir: RunDir,
+    config: RunConfig,
+    description: DataDescription,
+    trainer: Trainer,
+}
+
+pub(crate) fn run(mut args: TrainArgs) -> anyhow::Result<ExitCode> {
+    let mut settings = std::mem::take(&mut args.settings).over(Settings::default());
+    if let Some(config) = &args.config {
+        settings = settings.over(Settings::read(config)?);
+    }
+    let mut run = match &args.resume {
+        None => begin(&args, &settings)?,
+        Some(dir) => resume(&args, &settings, dir)?,
+    };
+    // From here on a signal stops after a step, with a checkpoint; before, it just ends the process.
+    let stop = Stop::on_signals()?;
+    load::notes(run.trainer.notes());
+    if let Some(code) = train(&mut run, &stop)? {
+        return Ok(ExitCode::from(code));
+    }
+    conclude(&run)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A new run.
+fn begin(args: &TrainArgs, settings: &Settings) -> anyhow::Result<Run> {
+    let in_config = settings.data.file.as_ref().filter(|file| *file != BUILT_IN).map(PathBuf::from);
+    let file = args.file.clone().or(in_config);
+    let lossy = settings.data.lossy.unwrap_or(false);
+    if file.is_none() && settings.data.format == Some(Format::Text) {
+        return Err(usage("--format text is for a file of yours: the built-in names are lines"));
+    }
+    let corpus = load::corpus(file.as_deref(), settings.data.format, lossy)?;
+    let data = DataConfig {
+        file: file.as_ref().map(|file| file.to_string_lossy().into_owned()),
+        format: corpus.format(),
+        lossy,
+        split: settings.data.split.unwrap_or_default(),
+    };
+    let seed = settings.resolve(data.clone(), 1, 1).train.seed;
+    let dataset = Dataset::new(&corpus, seed, data.split)?;
+    load::notes(dataset.notes());
+    let config = settings.resolve(data, dataset.vocab().len(), dataset.longest());
+    config.validate()?;
+    config.check_memory()?;
+    let path = match &args.out_dir {
+        Some(path) => path.clone(),
+        None => free_directory(file.as_deref()),
+    };
+    let dir = RunDir::create(&path, args.force)?;
+    dir.save_config(&Settings::of(&config).to_toml())?;
+    announce(&corpus, &dataset, &config);
+    tell!("run in {}", escaped(&path.to_string_lossy()));
+    let description = describe_data(&config.data, &corpus, seed);
+    let (model, params) = Model::new(&config.model, seed)?;
+    let trainer = Trainer::new(config.train.clone(), model, params, dataset)?;
+    Ok(Run { dir, config, description, trainer })
+}
+
+/// The first of runs/NAME, runs/NAME-2, runs/NAME-3 … that holds no run.
+fn free_directory(file: Option<&Path>) -> PathBuf {
+    let stem = file.map_or("names".into(), |file| file.file_stem().unwrap_or_default().to_string_lossy());
+    let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let name: String = stem.chars().map(safe).take(100).collect();
+    let numbered = |n: usize| match n {
+        1 => Path::new("runs").join(&name),
+        n => Path::new("runs").join(format!("{name}-{n}")),
+    };
+    (1..).map(numbered).find(|path| !RunDir::holds_run(path)).expect("numbers do not end")
+}
+
+/// The plan, before anything is computed.
+fn announce(corpus: &Corpus, data: &Dataset, config: &RunConfig) {
+    if is_quiet() {
+        return;
+    }
+    let count = |split: &Split| match corpus.format() {
+        Format::Lines => split.n_documents(),
+        Format::Text => split.n_targets() + 1,
+    };
+    let [train, val, test] = [data.train(), data.val(), data.test()].map(|split| grouped(count(split)));
+    let unit = match corpus.format() {
+        Format::Lines => "lines",
+        Format::Text => "characters",
+    };
+    let (vocab, name) = (data.vocab().len(), escaped(corpus.name()));
+    say!("data  {name}: {train} {unit} to train on, {val} to validate, {test} to test; {vocab} tokens");
+    let model = &config.model;
+    let layout = Model::layout(model).map_or(0, |layout| layout.elements());
+    say!(
+        "model {} parameters: n_layer {}, n_head {}, n_embd {}, block_size {}",
+        grouped(layout),
+        model.n_layer,
+        model.n_head,
+        model.n_embd,
+        model.block_size
+    );
+    let train = &config.train;
+    say!(
+        "train {} updates of {} × {}, learning rate {}, seed {}",
+        grouped(train.max_iters as usize),
+        train.batch_size * train.grad_accum,
+        if corpus.format() == Format::Lines {
+            "lines".into()
+        } else {
+            format!("{} tokens", model.block_size)
+        },
+        train.learning_rate,
+        train.seed
+    );
+}
+
+/// A run to go on with.
+fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<Run> {
+    let dir = RunDir::open(path)?;
+    let (last, progress, problem) = dir.load()?;
+    if let Some(problem) = problem {
+        say!("warning: {problem}; the next evaluation makes a new {BEST}");
+    }
+    let Checkpoint { description, model, params, moments } = last;
+    let level = weft_tensor::simd::level().name();
+    if description.simd != level {
+        say!(
+            "warning: the run was trained with {} and goes on with {level}: bits may differ",
+            escaped(&description.simd)
+        );
+    }
+    let config_file = dir.file(CONFIG);
+    let stored = if config_file.exists() {
+        Settings::read(&config_file)?
+    } else {
+        say!("warning: {CONFIG} is missing: max_iters and eval_interval have their defaults");
+        Settings::default()
+    };
+    let named = stored.data.file.clone().filter(|file| file != BUILT_IN);
+    let file = args.file.clone().or(named.map(PathBuf::from));
+    let data = DataConfig {
+        file: file.as_ref().map(|file| file.to_string_lossy().into_owned()),
+        format: description.data.format,
+        lossy: description.data.lossy,
+        split: description.data.split,
+    };
+    let mut config = RunConfig { model: description.model.clone(), train: description.train.clone(), data };
+    let train = &mut config.train;
+    train.max_iters = stored.train.max_iters.unwrap_or(train.lr_decay_iters);
+    train.max_time = stored.train.max_time.unwrap_or(0.0);
+    train.eval_interval = stored.train.eval_interval.unwrap_or((train.max_iters / 10).max(1));
+    let mut given = settings.clone();
+    // These may change: they do not change what a step computes.
+    train.max_iters = given.train.max_iters.take().unwrap_or(train.max_iters);
+    train.max_time = given.train.max_time.take().unwrap_or(train.max_time);
+    train.eval_interval = given.train.eval_interval.take().unwrap_or(train.eval_interval);
+    given.data.file = None;
+    let differences = given.differences(&Settings::of(&config));
+    if let Some((key, here, there)) = differences.first() {
+        let more = match differences.len() {
+            1 => String::new(),
+            n => format!(" (and {} more)", n - 1),
+        };
+        return Err(usage(format!(
+            "{key} is {here} here and {there} in the run{more}\nleave it out to go on with the run, or begin another with -o DIR"
+        )));
+    }
+    config.validate()?;
+    config.check_memory()?;
+
+    let corpus = load::corpus(file.as_deref(), Some(description.data.format), description.data.lossy)?;
+    let found = describe_data(&config.data, &corpus, description.data.seed);
+    if found.fingerprint != description.data.fingerprint {
+        let name = escaped(corpus.name());
+        if !args.force {
+            anyhow::bail!(
+                "`{name}` is not the file that the run was trained on: its fingerprint is {}, not {}\n\
+                 name the old file, or go on with this one by --force",
+                found.fingerprint,
+                escaped(&description.data.fingerprint)
+            );
+        }
+        say!("warning: `{name}` is not the file that the run was trained on");
+    }
+    let dataset =
+        Dataset::with_vocab(&corpus, description.vocab, description.data.seed, description.data.split)?;
+    load::notes(dataset.notes());
+    dir.save_config(&Settings::of(&config).to_toml())?;
+    tell!(
+        "going on with {} at step {} of {}",
+        escaped(&path.to_string_lossy()),
+        progress.step,
+        config.train.max_iters
+    );
+    let mut trainer = Trainer::new(config.train.clone(), model, params, dataset)?;
+    trainer.resume(progress, &moments);
+    Ok(Run { dir, config, description: found, trainer })
+}
+
+/// Trains until the end, or until a signal: then with its exit code.
+fn train(run: &mut Run, stop: &Stop) -> anyhow::Result<Option<u8>> {
+    let Run { dir, config, description, trainer } = run;
+    let first = trainer.progress().step;
+    let mut log = MetricsLog::open(dir.file(METRICS), first)?;
+    let mut bar = Bar::new(first, config.train.max_iters, config.train.max_time);
+    let stopped = loop {
+        if let Some(code) = stop.code() {
+            break Some(code);
+        }
+        let event = match trainer.next() {
+            None => break None,
+            Some(Ok(event)) => event,
+            Some(Err(error)) => {
+                bar.finish();
+                log.flush()?;
+                return Err(error.into());
+            }
+        };
+        match event {
+            Event::Step(step) => {
+                bar.step(&step);
+                log.step(metrics(&step))?;
+            }
+            Event::Skipped(step) => {
+                bar.warn(&format!(
+                    "warning: step {}: loss {}, gradient norm {}: the update is left out",
+                    step.step, step.train_loss, step.grad_norm
+                ));
+                log.step(metrics(&step))?;
+            }
+            Event::Evaluated { step, val, best } => {
+                if let Some(val) = val {
+                    log.evaluated(val.loss);
+                    let mark = if best { "  best so far" } else { "" };
+                    bar.line(&format!("step {step}  validation loss {:.4}{mark}", val.loss));
+                }
+                // In this order: were it stopped between the two, the steps up to here would be made again and find the same.
+                if best {
+                    dir.save_best(trainer, description, val.map(|val| val.loss))?;
+                }
+                log.flush()?;
+                dir.save_last(trainer, description)?;
+                if !is_quiet() && step < config.train.max_iters {
+                    bar.line(&format!("  {}", samples_on_the_way(trainer)?));
+                }
+            }
+        }
+    };
+    bar.finish();
+    log.flush()?;
+    let step = trainer.progress().step;
+    if stopped.is_some() {
+        dir.save_last(trainer, description)?;
+        let path = escaped(&dir.path().to_string_lossy());
+        tell!("stopped after step {step}, all saved: weft train --resume {path} goes on");
+    } else if step > first {
+        tell!(
+            "{} updates in {}, {} tokens/s",
+            grouped((step - first) as usize),
+            clock(bar.elapsed()),
+            short(bar.tokens_per_s())
+        );
+    }
+    Ok(stopped)
+}
+
+fn metrics(step: &Step) -> Metrics {
+    let finite = |x: f64| x.is_finite().then_some(x);
+    Metrics {
+        step: step.step,
+        train_loss: finite(step.train_loss),
+        val_loss: None,
+        lr: step.lr,
+        grad_norm: finite(step.grad_norm),
+        tokens_per_s: (step.tokens as f64 / step.time.as_secs_f64().max(1e-9)).round(),
+    }
+}
+
+/// A few samples on one line.
+fn samples_on_the_way(trainer: &Trainer) -> anyhow::Result<String> {
+    let data = trainer.data();
+    let lines = data.vocab().boundary().is_some();
+    let n = if lines { SAMPLES_ON_THE_WAY } else { 1 };
+    let config = SampleConfig {
+        max_new_tokens: CHARS_ON_THE_WAY,
+        seed: trainer.config().seed,
+        ..SampleConfig::default()
+    };
+    let samples = generate(trainer.model(), trainer.params(), data.vocab(), &[], 0, n, &config)?;
+    let texts: Vec<String> = samples
+        .iter()
+        .map(|sample| Ok(escaped(&data.vocab().decode(&sample.tokens)?)))
+        .collect::<Result<_, weft_model::Error>>()?;
+    Ok(texts.join(" · "))
+}
+
+/// What a finished run shows: where the best model stands on the ladder, and what it writes.
+fn conclude(run: &Run) -> anyhow::Result<()> {
+    let best = run.dir.file(BEST);
+    let Checkpoint { description, model, params, .. } =
+        Checkpoint::read(if best.exists() { best } else { run.dir.file(LAST) })?;
+    let data = run.trainer.data();
+    if !is_quiet() {
+        let name = if data.test().is_empty() { SplitName::Train } else { SplitName::Test };
+        let split = data.split(name);
+        let Evaluation { loss, tokens, .. } = evaluate(&model, &params, split);
+        let rungs = ladder::losses(data, split);
+        let name = if name == SplitName::Test { "test" } else { "training" };
+        say!(
+            "\nthe model of step {} on the {name} split ({} tokens), in nats per token:",
+            description.step,
+            grouped(tokens)
+        );
+        say!("{}{}\n", ladder::table(&rungs, loss), ladder::verdict(&rungs, loss));
+    }
+    let config = SampleConfig { seed: run.config.train.seed, ..SampleConfig::default() };
+    let n = if data.vocab().boundary().is_some() { SAMPLES } else { 1 };
+    let samples = generate(&model, &params, data.vocab(), &[], 0, n, &config)?;
+    let to_terminal = std::io::stdout().is_terminal();
+    let mut out = stdout();
+    for sample in &samples {
+        writeln!(out, "{}", shown(&data.vocab().decode(&sample.tokens)?, to_terminal))?;
+    }
+    out.flush()?;
+    drop(out);
+    if data.vocab().boundary().is_some() {
+        let n_new = new_samples(&samples, data.train());
+        tell!("\n{n_new} of {n} are not in the training data.");
+    }
+    let path = escaped(&run.dir.path().to_string_lossy());
+    tell!("More: weft sample {path}");
+    Ok(())
+}
+
+/// How many samples are no line of the training split.
+fn new_samples(samples: &[Sample], train: &Split) -> usize {
+    let wanted: BTreeSet<&[u32]> = samples.iter().map(|sample| sample.tokens.as_slice()).collect();
+    let line =
+        |d| train.document(d).get(1..).and_then(|rest| rest.split_last()).map_or(&[][..], |(_, line)| line);
+    let known: BTreeSet<&[u32]> =
+        (0..train.n_documents()).map(line).filter(|line| wanted.contains(line)).collect();
+    samples.iter().filter(|sample| !known.contains(sample.tokens.as_slice())).count()
+}
