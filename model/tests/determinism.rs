@@ -41,7 +41,7 @@ fn resumable(model: Model, params: Params, data: Dataset) -> Trainer {
 }
 
 fn small() -> ModelConfig {
-    ModelConfig { block_size: 32, n_layer: 2, n_embd: 32, n_inner: 64, bias: true, ..ModelConfig::default() }
+    ModelConfig { block_size: 32, n_layer: 2, n_embd: 16, n_inner: 32, bias: true, ..ModelConfig::default() }
 }
 
 /// FNV-1a over the bits of every parameter.
@@ -127,7 +127,7 @@ fn a_run_that_is_stopped_and_resumed_is_the_same_run() {
         let events = run(&mut straight, usize::MAX);
         assert_eq!(events.len(), 33, "30 steps and 3 evaluations");
         // After the first step, in between, before an evaluation, after it, several times.
-        for stops in [&[1][..], &[7], &[10], &[11], &[3, 4, 5, 10, 11, 12, 20, 21, 29, 32]] {
+        for stops in [&[1][..], &[10], &[3, 4, 5, 10, 11, 12, 20, 21, 29, 32]] {
             let mut trainer = trainer(format, &small());
             let mut seen = Vec::new();
             for (i, stop) in stops.iter().enumerate() {
