@@ -1,5 +1,6 @@
-//! Benchmarks: the named shapes, and training steps on them.
+//! Benchmarks: the named shapes, training steps on them, and the numbers that kernels are fed.
 #![forbid(unsafe_code)]
 
+pub mod numbers;
 pub mod shapes;
 pub mod step;

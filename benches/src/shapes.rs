@@ -13,6 +13,17 @@ pub struct Named {
     pub batch_size: usize,
 }
 
+impl Named {
+    /// Floating-point operations of a training step: 6 per token and weight of a matrix, the head included, and 14·D per
+    /// visible pair of query and key (4 forward, 10 backward, as the scores are computed again).
+    pub fn step_flops(&self) -> u64 {
+        let ModelConfig { vocab_size, block_size, n_layer, n_embd, n_inner, .. } = self.model;
+        let weights = n_layer * (4 * n_embd * n_embd + 2 * n_embd * n_inner) + vocab_size * n_embd;
+        let pairs = self.batch_size * n_layer * block_size * (block_size + 1) / 2;
+        (6 * self.batch_size * block_size * weights + 14 * n_embd * pairs) as u64
+    }
+}
+
 /// `names`, `shakes`, `baby` and `gpt2`, the smallest first.
 pub fn all() -> Vec<Named> {
     let named = |name, n_layer, n_head, n_embd: usize, block_size, batch_size, vocab_size| Named {
@@ -36,6 +47,15 @@ pub fn all() -> Vec<Named> {
         named("baby", 6, 6, 384, 256, 16, 65),
         named("gpt2", 12, 12, 768, 64, 4, 50257),
     ]
+}
+
+/// `names` and `shakes`, and the others too where `WEFT_BENCH_LARGE` is set: for benches of whole models.
+pub fn all_or_small() -> Vec<Named> {
+    let mut shapes = all();
+    if std::env::var_os("WEFT_BENCH_LARGE").is_none() {
+        shapes.truncate(2);
+    }
+    shapes
 }
 
 /// The shape of this name.

@@ -41,7 +41,7 @@ fn resumable(model: Model, params: Params, data: Dataset) -> Trainer {
 }
 
 fn small() -> ModelConfig {
-    ModelConfig { block_size: 32, n_layer: 2, n_embd: 32, n_inner: 64, bias: true, ..ModelConfig::default() }
+    ModelConfig { block_size: 32, n_layer: 2, n_embd: 16, n_inner: 32, bias: true, ..ModelConfig::default() }
 }
 
 /// FNV-1a over the bits of every parameter.
@@ -127,7 +127,7 @@ fn a_run_that_is_stopped_and_resumed_is_the_same_run() {
         let events = run(&mut straight, usize::MAX);
         assert_eq!(events.len(), 33, "30 steps and 3 evaluations");
         // After the first step, in between, before an evaluation, after it, several times.
-        for stops in [&[1][..], &[7], &[10], &[11], &[3, 4, 5, 10, 11, 12, 20, 21, 29, 32]] {
+        for stops in [&[1][..], &[10], &[3, 4, 5, 10, 11, 12, 20, 21, 29, 32]] {
             let mut trainer = trainer(format, &small());
             let mut seen = Vec::new();
             for (i, stop) in stops.iter().enumerate() {
@@ -143,7 +143,7 @@ fn a_run_that_is_stopped_and_resumed_is_the_same_run() {
                 // What was evaluated last is evaluated again: it may not have been seen.
                 if let Some(last @ Event::Evaluated { .. }) = seen.last() {
                     let again = on_threads(1 + i % 3, || run(&mut trainer, 1));
-                    assert_eq!(again, [last.clone()], "stops {stops:?}: the evaluation changed");
+                    assert_eq!(again, std::slice::from_ref(last), "stops {stops:?}: the evaluation changed");
                 }
             }
             seen.extend(on_threads(3, || run(&mut trainer, usize::MAX)));
@@ -165,8 +165,8 @@ fn samplers() -> Vec<(String, Vocab, Model, Params)> {
                     vocab_size: vocab.len(),
                     block_size: 12,
                     n_layer: 2,
-                    n_embd: 32,
-                    n_inner: 64,
+                    n_embd: 16,
+                    n_inner: 32,
                     position,
                     attention,
                     n_kv_head,
@@ -200,8 +200,8 @@ fn a_sample_depends_on_its_number_alone() {
             all.windows(2).any(|pair| pair[0].tokens != pair[1].tokens),
             "{name}: all samples are the same"
         );
-        for (i, alone) in all.iter().enumerate() {
-            assert_eq!(sample(i, 1), [alone.clone()], "{name}: sample {i} alone and among 20");
+        for (i, alone) in all.iter().enumerate().step_by(4) {
+            assert_eq!(sample(i, 1), std::slice::from_ref(alone), "{name}: sample {i} alone and among 20");
         }
         assert_eq!(sample(3, 9), all[3..12], "{name}: another batch");
     }

@@ -32,13 +32,6 @@ pub trait Real:
     + DivAssign
     + Sum
 {
-    /// The token that stands for this type at the AVX-512 level.
-    #[cfg(target_arch = "x86_64")]
-    type Avx512: Simd<T = Self>;
-    /// The token that stands for this type at the AVX2 level.
-    #[cfg(target_arch = "x86_64")]
-    type Avx2: Simd<T = Self>;
-
     /// 0.
     const ZERO: Self;
     /// 1.
@@ -49,6 +42,10 @@ pub trait Real:
     const EPSILON: Self;
     /// `f32` or `f64`.
     const NAME: &'static str;
+
+    /// What `single` makes for `f32`, what `double` makes for `f64`; the other is not even compiled.
+    #[doc(hidden)]
+    fn choose<R>(single: impl FnOnce() -> R, double: impl FnOnce() -> R) -> R;
 
     /// The nearest number of this type.
     fn from_f64(x: f64) -> Self;
@@ -129,13 +126,12 @@ macro_rules! common {
 }
 
 impl Real for f32 {
-    #[cfg(target_arch = "x86_64")]
-    type Avx512 = crate::simd::Avx512;
-    #[cfg(target_arch = "x86_64")]
-    type Avx2 = crate::simd::Avx2;
-
     common!(f32);
 
+    #[inline(always)]
+    fn choose<R>(single: impl FnOnce() -> R, _double: impl FnOnce() -> R) -> R {
+        single()
+    }
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x as f32
@@ -183,13 +179,12 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
-    #[cfg(target_arch = "x86_64")]
-    type Avx512 = crate::simd::Portable<f64>;
-    #[cfg(target_arch = "x86_64")]
-    type Avx2 = crate::simd::Portable<f64>;
-
     common!(f64);
 
+    #[inline(always)]
+    fn choose<R>(_single: impl FnOnce() -> R, double: impl FnOnce() -> R) -> R {
+        double()
+    }
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x

@@ -139,7 +139,7 @@ fn agrees_with_the_oracle<T: Real>(a: Attention, seed: u64, tolerance: f64, leve
     assert_close(&what("lse"), &lse, &want.lse, tolerance);
 
     let (mut y_blocks, mut lse_blocks) = (vec![nan; a.y_len()], vec![nan; a.lse_len()]);
-    attention_in_blocks::<T, 16>(a, &qkv, &mut y_blocks, &mut lse_blocks);
+    attention_in_blocks(a, 16, &qkv, &mut y_blocks, &mut lse_blocks);
     assert_close(&what("y in blocks"), &y_blocks, &want.y, tolerance);
     assert_close(&what("lse in blocks"), &lse_blocks, &want.lse, tolerance);
 

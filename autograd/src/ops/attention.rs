@@ -15,7 +15,7 @@ pub(super) fn check(op: &str, heads: &Heads, qkv: &Shape) -> Result<(), ShapeErr
     if qkv.rank() != 3 || qkv.last() != heads.width() {
         return Err(ShapeError(format!("{op}: input {qkv} is not (B, T, {}) for {heads:?}", heads.width())));
     }
-    if heads.n_kv_head == 0 || heads.n_head % heads.n_kv_head != 0 {
+    if heads.n_kv_head == 0 || !heads.n_head.is_multiple_of(heads.n_kv_head) {
         return Err(ShapeError(format!("{op}: {heads:?}: the key heads do not divide the query heads")));
     }
     Ok(())

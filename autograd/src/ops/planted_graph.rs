@@ -54,7 +54,7 @@ impl Primitive<2> for PlantedGraph {
         strided::binary(Binary::Mul, a, b, Grad { data: y, add: false });
         let cols = a.shape.elements();
         for (i, y) in y.iter_mut().enumerate() {
-            *y = *y * a.data[i % cols];
+            *y *= a.data[i % cols];
         }
     }
 

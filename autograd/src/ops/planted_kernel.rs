@@ -239,7 +239,7 @@ impl Fused<2> for PlantedKernel {
                         OffByOneColumn => dx = three * w.data[(col + 1) % cols],
                         WrongSignBelowZero if x_i < T::ZERO => dx = -dx,
                         MissingBroadcastSum if row + 1 < rows => dw = T::ZERO,
-                        MeanWhenBroadcast => dw = dw / T::from_f64(rows as f64),
+                        MeanWhenBroadcast => dw /= T::from_f64(rows as f64),
                         LostLastRow if row + 1 == rows && rows > 1 => dw = T::ZERO,
                         LostTail if cols > 16 && col >= cols - cols % 16 => dx = T::ZERO,
                         _ => {}
@@ -262,7 +262,7 @@ impl Fused<2> for PlantedKernel {
                 put(dx, i, if halved { value * half } else { value }, &mut seen);
             }
             if fault == DestroyedUpstream {
-                dy.iter_mut().for_each(|dy| *dy = *dy * three);
+                dy.iter_mut().for_each(|dy| *dy *= three);
             }
         }
         if let Some(dw) = &mut dw {

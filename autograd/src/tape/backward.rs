@@ -29,24 +29,20 @@ impl<'t, T: Real> Var<'t, T> {
     #[track_caller]
     pub fn backward(self, grads: &mut Grads<T>) {
         let tape = self.tape;
-        assert_eq!(
-            self.shape().elements(),
-            1,
+        assert!(
+            self.shape().elements() == 1,
             "backward: the loss must be one number, not of shape {}",
             self.shape()
         );
+        assert!(!tape.spent.get(), "backward: this tape has been walked already; record the step again");
         assert!(tape.is_recording(), "backward: this tape does not record");
         assert!(
-            !tape.spent.replace(true),
-            "backward: this tape has been walked already; record the step again"
-        );
-        assert_eq!(
-            grads.flat().len(),
-            tape.params().flat().len(),
+            grads.flat().len() == tape.params().flat().len(),
             "backward: grads belong to other parameters"
         );
         let mut dy = tape.take(1);
         dy.fill(T::ONE);
+        tape.spent.set(true);
         tape.recording.set(false);
         Walk::new(tape, self.id).run(dy, grads);
     }
@@ -235,9 +231,14 @@ impl<'t, T: Real> Walk<'t, T> {
     /// Computes the values of the checkpoint that `id` lies in again, if they were given up.
     fn recompute(&self, id: u32) {
         let tape = self.tape;
-        let range = match tape.inner.borrow_mut().checkpoints.pop_if(|range| range.contains(&id)) {
-            Some(range) => range.start..id + 1,
-            None => return,
+        let range = {
+            let checkpoints = &mut tape.inner.borrow_mut().checkpoints;
+            // The walk has passed by these: the loss does not depend on them.
+            while checkpoints.pop_if(|range| range.start > id).is_some() {}
+            match checkpoints.pop_if(|range| range.contains(&id)) {
+                Some(range) => range.start..id + 1,
+                None => return,
+            }
         };
         for id in range {
             let (op, inputs, shape, saved_len) = {

@@ -15,9 +15,8 @@ impl<'t, T: Real> Var<'t, T> {
     /// If this is not a single element, or if [`Var::backward`] has released the values.
     #[track_caller]
     pub fn grad(self, inputs: &[Var<'t, T>]) -> Vec<Var<'t, T>> {
-        assert_eq!(
-            self.shape().elements(),
-            1,
+        assert!(
+            self.shape().elements() == 1,
             "grad: the value must be one number, not of shape {}",
             self.shape()
         );

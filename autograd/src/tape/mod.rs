@@ -20,7 +20,7 @@ enum Value<T> {
     Owned(Buffer<T>),
     /// Among the parameters.
     Param(ParamId),
-    /// In another node, under another shape.
+    /// In another node, which is no alias itself, under another shape.
     Alias(u32),
     /// Gone back to the pool.
     Released,
@@ -184,7 +184,7 @@ impl<'p, T: Real> Tape<'p, T> {
     #[track_caller]
     pub fn constant_from_f64(&self, values: &[f64], shape: impl Into<Shape>) -> Var<'_, T> {
         let shape = shape.into();
-        assert_eq!(values.len(), shape.elements(), "constant: {} values for shape {shape}", values.len());
+        assert!(values.len() == shape.elements(), "constant: {} values for shape {shape}", values.len());
         let mut buffer = self.take(values.len());
         for (y, x) in buffer.iter_mut().zip(values) {
             *y = T::from_f64(*x);
@@ -227,12 +227,16 @@ impl<'p, T: Real> Tape<'p, T> {
         let (shape, saved_len, needs_grad) = {
             let inner = self.inner.borrow();
             let shapes = ids.map(|id| inner.shape(id));
-            let shape = op.shape(shapes).unwrap_or_else(|error| panic!("{error}"));
+            let shape = match op.shape(shapes) {
+                Ok(shape) => shape,
+                // Not in a closure, so that the panic is at the caller's line.
+                Err(error) => panic!("{error}"),
+            };
             let needs_grad = ids.iter().any(|&id| id != ABSENT && inner.nodes[id as usize].needs_grad);
             (shape, op.saved_len(shapes), needs_grad && self.recording.get())
         };
         if op.is_reshape() {
-            let value = Value::Alias(ids[0]);
+            let value = Value::Alias(self.inner.borrow().root(ids[0]));
             return self.push(Node { op: Some(op), inputs: ids, shape, value, saved: None, needs_grad });
         }
         if self.references.get() && !op.is_primitive() {
@@ -336,11 +340,12 @@ impl<T: Real> Inner<T> {
     /// The node that holds the value of `id`.
     fn root(&self, id: u32) -> u32 {
         match self.nodes[id as usize].value {
-            Value::Alias(source) => self.root(source),
+            Value::Alias(root) => root,
             _ => id,
         }
     }
 
+    #[track_caller]
     fn data<'a>(&'a self, params: &'a Params<T>, id: u32) -> &'a [T] {
         let root = &self.nodes[self.root(id) as usize];
         match &root.value {
@@ -421,7 +426,7 @@ impl<'t, T: Real> Var<'t, T> {
     /// If there is not exactly one.
     #[track_caller]
     pub fn item(self) -> T {
-        assert_eq!(self.shape().elements(), 1, "item: shape {} has not exactly one element", self.shape());
+        assert!(self.shape().elements() == 1, "item: shape {} has not exactly one element", self.shape());
         self.with_values(|values| values[0])
     }
 }

@@ -14,6 +14,7 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::any::Any;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -244,7 +245,8 @@ pub fn at_every_level(mut f: impl FnMut(Level)) {
     }
 }
 
-/// Writes a kernel's entry: one instance of a generic function per instruction set, and the choice between them.
+/// Writes a kernel's entry: one instance of a generic function per element type and instruction set, and the choice
+/// between them.
 ///
 /// ```text
 /// dispatch! {
@@ -258,40 +260,80 @@ pub fn at_every_level(mut f: impl FnMut(Level)) {
 ///
 /// `T` stands for any [`Real`]. The generic function and everything that it calls in its loops must be
 /// `#[inline(always)]` or a small closure: what does not inline is compiled for the target's baseline.
+///
+/// The instances of `f32` and of `f64` are functions of their own without type parameters, so they are compiled once,
+/// with this crate, and not again in every crate that calls the kernel. `f64` has no vectors of its own: it gains from AVX2 and FMA, nothing from AVX-512.
 #[macro_export]
 macro_rules! dispatch {
     ($(
         $(#[$meta:meta])*
-        $vis:vis fn $name:ident<T $(, const $konst:ident: $kty:ty)*>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $on:ident
+        $vis:vis fn $name:ident<T>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $on:ident
     )*) => {$(
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
-        $vis fn $name<T: $crate::Real $(, const $konst: $kty)*>($($arg: $ty),*) $(-> $ret)? {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2")]
-            #[allow(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
-            fn avx512<T: $crate::Real $(, const $konst: $kty)*>(simd: T::Avx512, $($arg: $ty),*) $(-> $ret)? {
-                $on::<_ $(, $konst)*>(simd, $($arg),*)
-            }
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,bmi2")]
-            #[allow(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
-            fn avx2<T: $crate::Real $(, const $konst: $kty)*>(simd: T::Avx2, $($arg: $ty),*) $(-> $ret)? {
-                $on::<_ $(, $konst)*>(simd, $($arg),*)
-            }
-            match $crate::simd::level() {
-                // SAFETY: `level` never exceeds what the processor was found to have.
+        $vis fn $name<T: $crate::Real>($($arg: $ty),*) $(-> $ret)? {
+            let single = || {
+                type T = f32;
                 #[cfg(target_arch = "x86_64")]
-                $crate::simd::Level::Avx512 => unsafe {
-                    avx512::<T $(, $konst)*>($crate::simd::Simd::witness(), $($arg),*)
-                },
-                // SAFETY: as above.
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2")]
+                #[allow(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+                fn avx512(simd: $crate::simd::Avx512, $($arg: $ty),*) $(-> $ret)? {
+                    $on(simd, $($arg),*)
+                }
                 #[cfg(target_arch = "x86_64")]
-                $crate::simd::Level::Avx2 => unsafe {
-                    avx2::<T $(, $konst)*>($crate::simd::Simd::witness(), $($arg),*)
-                },
-                _ => $on::<_ $(, $konst)*>($crate::simd::Portable::<T>::new(), $($arg),*),
-            }
+                #[target_feature(enable = "avx2,fma,bmi2")]
+                #[allow(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+                fn avx2(simd: $crate::simd::Avx2, $($arg: $ty),*) $(-> $ret)? {
+                    $on(simd, $($arg),*)
+                }
+                #[allow(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+                fn entry($($arg: $ty),*) $(-> $ret)? {
+                    match $crate::simd::level() {
+                        // SAFETY: `level` never exceeds what the processor was found to have.
+                        #[cfg(target_arch = "x86_64")]
+                        $crate::simd::Level::Avx512 => unsafe {
+                            avx512($crate::simd::Simd::witness(), $($arg),*)
+                        },
+                        // SAFETY: as above.
+                        #[cfg(target_arch = "x86_64")]
+                        $crate::simd::Level::Avx2 => unsafe {
+                            avx2($crate::simd::Simd::witness(), $($arg),*)
+                        },
+                        _ => $on($crate::simd::Portable::<T>::new(), $($arg),*),
+                    }
+                }
+                $crate::simd::as_type(entry as fn($($ty),*) $(-> $ret)?)
+            };
+            let double = || {
+                type T = f64;
+                #[cfg(target_arch = "x86_64")]
+                #[target_feature(enable = "avx2,fma,bmi2")]
+                #[allow(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    $on($crate::simd::Portable::<T, true>::new(), $($arg),*)
+                }
+                #[allow(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+                fn entry($($arg: $ty),*) $(-> $ret)? {
+                    match $crate::simd::level() {
+                        // SAFETY: `level` never exceeds what the processor was found to have.
+                        #[cfg(target_arch = "x86_64")]
+                        $crate::simd::Level::Avx512 | $crate::simd::Level::Avx2 => unsafe {
+                            avx2($($arg),*)
+                        },
+                        _ => $on($crate::simd::Portable::<T>::new(), $($arg),*),
+                    }
+                }
+                $crate::simd::as_type(entry as fn($($ty),*) $(-> $ret)?)
+            };
+            let entry: fn($($ty),*) $(-> $ret)? = T::choose(single, double);
+            entry($($arg),*)
         }
     )*};
+}
+
+/// `f` as the type that it has: lets [`dispatch!`](crate::dispatch) call the entry of `f32` where `T` is `f32`.
+#[doc(hidden)]
+#[inline(always)]
+pub fn as_type<F: Copy + 'static, G: Copy + 'static>(f: F) -> G {
+    *(&f as &dyn Any).downcast_ref().expect("the entry that is chosen is the one of the type")
 }

@@ -6,10 +6,13 @@ use super::{LANES, Simd};
 use crate::Real;
 
 /// The token of a level that needs nothing beyond the target's baseline.
+///
+/// `FMA` says that the code around is compiled with an instruction for `mul_add`. It changes no result: without one, sixteen
+/// calls of a function stand in its place, and those are kept out of the kernels, which would grow tenfold.
 #[derive(Clone, Copy)]
-pub struct Portable<T>(PhantomData<T>);
+pub struct Portable<T, const FMA: bool = { cfg!(not(target_arch = "x86_64")) }>(PhantomData<T>);
 
-impl<T> Portable<T> {
+impl<T, const FMA: bool> Portable<T, FMA> {
     /// The token.
     #[inline(always)]
     #[expect(clippy::new_without_default, reason = "a token is asked for by name")]
@@ -27,7 +30,45 @@ fn zip<T: Real>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> T) -> [T; LANE
     y
 }
 
-impl<T: Real> Simd for Portable<T> {
+/// Fewer than [`LANES`] elements. By call: a loop of unknown length is unrolled to a page of code at each of its uses.
+#[inline(never)]
+fn load_part<T: Real>(src: &[T]) -> [T; LANES] {
+    let mut v = [T::ZERO; LANES];
+    for (v, x) in v.iter_mut().zip(src) {
+        *v = *x;
+    }
+    v
+}
+
+/// As [`load_part`].
+#[inline(never)]
+fn store_part<T: Real>(dst: &mut [T], v: [T; LANES]) {
+    for (y, v) in dst.iter_mut().zip(v) {
+        *y = v;
+    }
+}
+
+#[inline(always)]
+fn mul_add<T: Real>(a: [T; LANES], b: [T; LANES], c: [T; LANES]) -> [T; LANES] {
+    std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+}
+
+#[inline(never)]
+fn mul_add_by_call<T: Real>(a: [T; LANES], b: [T; LANES], c: [T; LANES]) -> [T; LANES] {
+    mul_add(a, b, c)
+}
+
+#[inline(always)]
+fn round<T: Real>(a: [T; LANES]) -> [T; LANES] {
+    a.map(T::round_ties_even)
+}
+
+#[inline(never)]
+fn round_by_call<T: Real>(a: [T; LANES]) -> [T; LANES] {
+    round(a)
+}
+
+impl<T: Real, const FMA: bool> Simd for Portable<T, FMA> {
     type T = T;
     type V = [T; LANES];
     type M = [bool; LANES];
@@ -55,16 +96,13 @@ impl<T: Real> Simd for Portable<T> {
     }
     #[inline(always)]
     fn load_up_to(self, src: &[T]) -> Self::V {
-        let mut v = [T::ZERO; LANES];
-        for (v, x) in v.iter_mut().zip(src) {
-            *v = *x;
-        }
-        v
+        src.first_chunk().copied().unwrap_or_else(|| load_part(src))
     }
     #[inline(always)]
     fn store_up_to(self, dst: &mut [T], v: Self::V) {
-        for (y, v) in dst.iter_mut().zip(v) {
-            *y = v;
+        match dst.first_chunk_mut() {
+            Some(dst) => *dst = v,
+            None => store_part(dst, v),
         }
     }
 
@@ -86,11 +124,7 @@ impl<T: Real> Simd for Portable<T> {
     }
     #[inline(always)]
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        let mut y = c;
-        for i in 0..LANES {
-            y[i] = a[i].mul_add(b[i], c[i]);
-        }
-        y
+        if FMA { mul_add(a, b, c) } else { mul_add_by_call(a, b, c) }
     }
     #[inline(always)]
     fn max(self, a: Self::V, b: Self::V) -> Self::V {
@@ -114,7 +148,7 @@ impl<T: Real> Simd for Portable<T> {
     }
     #[inline(always)]
     fn round(self, a: Self::V) -> Self::V {
-        a.map(T::round_ties_even)
+        if FMA { round(a) } else { round_by_call(a) }
     }
     #[inline(always)]
     fn scale_by_power_of_two(self, a: Self::V, n: Self::V) -> Self::V {

@@ -82,27 +82,54 @@ pub fn binary<T: Real>(kind: Binary, a: View<'_, T>, b: View<'_, T>, out: Grad<'
     } else {
         Walk::new(&shape, [&a.broadcast_to(shape).strides, &b.broadcast_to(shape).strides])
     };
-    let kernel = match kind {
-        Binary::Add => binary_range::<T, { Binary::Add as u8 }>,
-        Binary::Sub => binary_range::<T, { Binary::Sub as u8 }>,
-        Binary::Mul => binary_range::<T, { Binary::Mul as u8 }>,
-        Binary::Div => binary_range::<T, { Binary::Div as u8 }>,
-        Binary::Max => binary_range::<T, { Binary::Max as u8 }>,
-        Binary::Min => binary_range::<T, { Binary::Min as u8 }>,
-        Binary::Less => binary_range::<T, { Binary::Less as u8 }>,
-        Binary::Equal => binary_range::<T, { Binary::Equal as u8 }>,
-    };
-    split(out.data, 1, |range, y| kernel(&walk, a.data, b.data, range, y, out.add));
+    split(out.data, 1, |range, y| binary_range(kind, &walk, a.data, b.data, range, y, out.add));
 }
 
 dispatch! {
-    fn binary_range<T, const KIND: u8>(
-        walk: &Walk<2>, a: &[T], b: &[T], range: Range<usize>, y: &mut [T], add: bool,
+    fn binary_range<T>(
+        kind: Binary, walk: &Walk<2>, a: &[T], b: &[T], range: Range<usize>, y: &mut [T], add: bool,
     ) = binary_range_on
 }
 
 #[inline(always)]
-fn binary_range_on<S: Simd, const KIND: u8>(
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+fn binary_range_on<S: Simd>(
+    simd: S,
+    kind: Binary,
+    walk: &Walk<2>,
+    a: &[S::T],
+    b: &[S::T],
+    range: Range<usize>,
+    y: &mut [S::T],
+    add: bool,
+) {
+    let (zero, one) = (simd.zero(), simd.splat(S::T::ONE));
+    // One loop per function.
+    macro_rules! with {
+        ($f:expr) => {
+            each_pair(simd, walk, a, b, range, y, add, $f)
+        };
+    }
+    match kind {
+        Binary::Add => with!(|a, b| simd.add(a, b)),
+        Binary::Sub => with!(|a, b| simd.sub(a, b)),
+        Binary::Mul => with!(|a, b| simd.mul(a, b)),
+        Binary::Div => with!(|a, b| simd.div(a, b)),
+        Binary::Max => with!(|a, b| simd.max(a, b)),
+        Binary::Min => with!(|a, b| simd.min(a, b)),
+        Binary::Less => with!(|a, b| simd.select(simd.lt(a, b), one, zero)),
+        Binary::Equal => with!(|a, b| {
+            let not_greater = simd.select(simd.lt(b, a), zero, one);
+            let equal_or_nan = simd.select(simd.lt(a, b), zero, not_greater);
+            simd.select(simd.is_nan(a), zero, simd.select(simd.is_nan(b), zero, equal_or_nan))
+        }),
+    }
+}
+
+/// Writes or adds `f` of each vector of the two.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+fn each_pair<S: Simd>(
     simd: S,
     walk: &Walk<2>,
     a: &[S::T],
@@ -110,6 +137,7 @@ fn binary_range_on<S: Simd, const KIND: u8>(
     range: Range<usize>,
     mut y: &mut [S::T],
     add: bool,
+    f: impl Fn(S::V, S::V) -> S::V,
 ) {
     let strides = walk.inner();
     for ([i, j], len) in walk.runs(range) {
@@ -119,20 +147,20 @@ fn binary_range_on<S: Simd, const KIND: u8>(
             [1, 1] => {
                 let (a, b) = (&a[i..i + len], &b[j..j + len]);
                 for ((a, b), y) in a.chunks(LANES).zip(b.chunks(LANES)).zip(row.chunks_mut(LANES)) {
-                    let v = apply::<S, KIND>(simd, simd.load_up_to(a), simd.load_up_to(b));
+                    let v = f(simd.load_up_to(a), simd.load_up_to(b));
                     put(simd, y, v, add);
                 }
             }
             [1, 0] => {
                 let vb = simd.splat(b[j]);
                 for (a, y) in a[i..i + len].chunks(LANES).zip(row.chunks_mut(LANES)) {
-                    put(simd, y, apply::<S, KIND>(simd, simd.load_up_to(a), vb), add);
+                    put(simd, y, f(simd.load_up_to(a), vb), add);
                 }
             }
             [0, 1] => {
                 let va = simd.splat(a[i]);
                 for (b, y) in b[j..j + len].chunks(LANES).zip(row.chunks_mut(LANES)) {
-                    put(simd, y, apply::<S, KIND>(simd, va, simd.load_up_to(b)), add);
+                    put(simd, y, f(va, simd.load_up_to(b)), add);
                 }
             }
             _ => {
@@ -140,35 +168,9 @@ fn binary_range_on<S: Simd, const KIND: u8>(
                     let first = block * LANES;
                     let va = lanes(simd, &a[i + first * strides[0]..], strides[0], y.len());
                     let vb = lanes(simd, &b[j + first * strides[1]..], strides[1], y.len());
-                    put(simd, y, apply::<S, KIND>(simd, va, vb), add);
+                    put(simd, y, f(va, vb), add);
                 }
             }
-        }
-    }
-}
-
-#[inline(always)]
-fn apply<S: Simd, const KIND: u8>(simd: S, a: S::V, b: S::V) -> S::V {
-    const ADD: u8 = Binary::Add as u8;
-    const SUB: u8 = Binary::Sub as u8;
-    const MUL: u8 = Binary::Mul as u8;
-    const DIV: u8 = Binary::Div as u8;
-    const MAX: u8 = Binary::Max as u8;
-    const MIN: u8 = Binary::Min as u8;
-    const LESS: u8 = Binary::Less as u8;
-    let (zero, one) = (simd.zero(), simd.splat(S::T::ONE));
-    match KIND {
-        ADD => simd.add(a, b),
-        SUB => simd.sub(a, b),
-        MUL => simd.mul(a, b),
-        DIV => simd.div(a, b),
-        MAX => simd.max(a, b),
-        MIN => simd.min(a, b),
-        LESS => simd.select(simd.lt(a, b), one, zero),
-        _ => {
-            let not_greater = simd.select(simd.lt(b, a), zero, one);
-            let equal_or_nan = simd.select(simd.lt(a, b), zero, not_greater);
-            simd.select(simd.is_nan(a), zero, simd.select(simd.is_nan(b), zero, equal_or_nan))
         }
     }
 }

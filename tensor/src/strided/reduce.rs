@@ -59,7 +59,7 @@ fn count(shape: &Shape, axes: &[usize]) -> usize {
 #[track_caller]
 pub fn sum<T: Real>(x: View<'_, T>, axes: &[usize], out: Grad<'_, T>) {
     let shape = fit(reduced_shape("sum", &x.shape, axes, false));
-    reduce::<T, SUM>("sum", x, axes, shape, out);
+    reduce(Kind::Sum, "sum", x, axes, shape, out);
 }
 
 /// Means over `axes`, summed as by [`sum`]; NaN over no elements.
@@ -69,7 +69,7 @@ pub fn sum<T: Real>(x: View<'_, T>, axes: &[usize], out: Grad<'_, T>) {
 #[track_caller]
 pub fn mean<T: Real>(x: View<'_, T>, axes: &[usize], out: &mut [T]) {
     let shape = fit(reduced_shape("mean", &x.shape, axes, false));
-    reduce::<T, SUM>("mean", x, axes, shape, Grad { data: out, add: false });
+    reduce(Kind::Sum, "mean", x, axes, shape, Grad { data: out, add: false });
     let n = T::from_f64(count(&x.shape, axes) as f64);
     out.iter_mut().for_each(|y| *y /= n);
 }
@@ -86,7 +86,7 @@ pub fn max<T: Real>(x: View<'_, T>, axes: &[usize], out: &mut [T]) {
         "max: axes {axes:?} of {} hold no elements",
         x.shape
     );
-    reduce::<T, MAX>("max", x, axes, shape, Grad { data: out, add: false });
+    reduce(Kind::Max, "max", x, axes, shape, Grad { data: out, add: false });
 }
 
 /// The variances Σ (x − μ)² / (n − `correction`) over `axes`, summed as by [`sum`] after the mean is known.
@@ -128,15 +128,19 @@ pub fn sum_to<T: Real>(x: View<'_, T>, shape: Shape, out: Grad<'_, T>) {
             n += 1;
         }
     }
-    reduce::<T, SUM>("sum_to", x, &axes[..n], shape, out);
+    reduce(Kind::Sum, "sum_to", x, &axes[..n], shape, out);
 }
 
-const SUM: u8 = 0;
-const MAX: u8 = 1;
+/// What becomes of the elements.
+#[derive(Clone, Copy)]
+enum Kind {
+    Sum,
+    Max,
+}
 
 /// Reduces `axes`; `shape` is that of `out`, for the message.
 #[track_caller]
-fn reduce<T: Real, const KIND: u8>(op: &str, x: View<'_, T>, axes: &[usize], shape: Shape, out: Grad<'_, T>) {
+fn reduce<T: Real>(kind: Kind, op: &str, x: View<'_, T>, axes: &[usize], shape: Shape, out: Grad<'_, T>) {
     assert_eq!(out.data.len(), shape.elements(), "{op}: out does not hold {shape}");
     let dims = |reduced: bool| {
         let axes = (0..x.shape.rank()).filter(move |axis| axes.contains(axis) == reduced);
@@ -148,41 +152,61 @@ fn reduce<T: Real, const KIND: u8>(op: &str, x: View<'_, T>, axes: &[usize], sha
         let (kept, reduced) = (Walk::of_dims(dims(false), true), Walk::of_dims(dims(true), false));
         split(out.data, cost, |range, y| {
             let first = range.start;
-            reduce_rows::<T, KIND>(&kept, &reduced, x.data, first, y, out.add);
+            reduce_rows(kind, &kept, &reduced, x.data, first, y, out.add);
         });
     } else {
         // The last kept dimension stays whole: rows of it are what is added.
         let (kept, reduced) = (Walk::of_dims(dims(false), false), Walk::of_dims(dims(true), true));
         let tile = Grad { data: out.data, add: out.add };
-        reduce_columns::<T, KIND>(&kept, &reduced, x.data, tile);
+        reduce_columns(kind, &kept, &reduced, x.data, tile);
     }
 }
 
 dispatch! {
     /// `y` holds the results from number `first` on.
-    fn reduce_rows<T, const KIND: u8>(
-        kept: &Walk<1>, reduced: &Walk<1>, x: &[T], first: usize, y: &mut [T], add: bool,
+    fn reduce_rows<T>(
+        kind: Kind, kept: &Walk<1>, reduced: &Walk<1>, x: &[T], first: usize, y: &mut [T], add: bool,
     ) = reduce_rows_on
-    fn reduce_columns<T, const KIND: u8>(kept: &Walk<1>, reduced: &Walk<1>, x: &[T], out: Grad<'_, T>) = reduce_columns_on
+    fn reduce_columns<T>(kind: Kind, kept: &Walk<1>, reduced: &Walk<1>, x: &[T], out: Grad<'_, T>) = reduce_columns_on
 }
 
 /// The reduction's function, lane by lane.
 #[inline(always)]
-fn combine<S: Simd, const KIND: u8>(simd: S, acc: S::V, x: S::V) -> S::V {
-    match KIND {
-        SUM => simd.add(acc, x),
+fn combine<S: Simd, const SUM: bool>(simd: S, acc: S::V, x: S::V) -> S::V {
+    if SUM {
+        simd.add(acc, x)
+    } else {
         // A NaN in `x` is chosen, and one in `acc` stays because the comparison with it is false.
-        _ => simd.select(simd.is_nan(x), x, simd.max(x, acc)),
+        simd.select(simd.is_nan(x), x, simd.max(x, acc))
     }
 }
 
 #[inline(always)]
-fn neutral<S: Simd, const KIND: u8>(simd: S) -> S::V {
-    if KIND == SUM { simd.zero() } else { simd.splat(S::T::NEG_INFINITY) }
+fn neutral<S: Simd, const SUM: bool>(simd: S) -> S::V {
+    if SUM { simd.zero() } else { simd.splat(S::T::NEG_INFINITY) }
 }
 
 #[inline(always)]
-fn reduce_rows_on<S: Simd, const KIND: u8>(
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+fn reduce_rows_on<S: Simd>(
+    simd: S,
+    kind: Kind,
+    kept: &Walk<1>,
+    reduced: &Walk<1>,
+    x: &[S::T],
+    first: usize,
+    y: &mut [S::T],
+    add: bool,
+) {
+    match kind {
+        Kind::Sum => reduce_rows_by::<S, true>(simd, kept, reduced, x, first, y, add),
+        Kind::Max => reduce_rows_by::<S, false>(simd, kept, reduced, x, first, y, add),
+    }
+}
+
+/// The sum, or else the maximum.
+#[inline(always)]
+fn reduce_rows_by<S: Simd, const SUM: bool>(
     simd: S,
     kept: &Walk<1>,
     reduced: &Walk<1>,
@@ -196,24 +220,24 @@ fn reduce_rows_on<S: Simd, const KIND: u8>(
         let (row, rest) = std::mem::take(&mut y).split_at_mut(len);
         y = rest;
         for (i, y) in row.iter_mut().enumerate() {
-            let mut acc = neutral::<S, KIND>(simd);
+            let mut acc = neutral::<S, SUM>(simd);
             for ([offset], len) in reduced.runs(0..reduced.elements()) {
                 let x = &x[start + i * between + offset..];
                 // Whole vectors that lie one after another come first; the rest is gathered and filled up.
                 let whole = if stride == 1 { len / LANES * LANES } else { 0 };
                 for x in x[..whole].chunks_exact(LANES) {
-                    acc = combine::<S, KIND>(simd, acc, simd.load(x));
+                    acc = combine::<S, SUM>(simd, acc, simd.load(x));
                 }
                 for block in (whole..len).step_by(LANES) {
                     let n = (len - block).min(LANES);
                     let mut v = lanes(simd, &x[block * stride..], stride, n);
                     if n < LANES {
-                        v = pad::<S, KIND>(simd, v, n);
+                        v = pad::<S, SUM>(simd, v, n);
                     }
-                    acc = combine::<S, KIND>(simd, acc, v);
+                    acc = combine::<S, SUM>(simd, acc, v);
                 }
             }
-            let total = if KIND == SUM { simd.sum_lanes(acc) } else { largest(&simd.array(acc)) };
+            let total = if SUM { simd.sum_lanes(acc) } else { largest(&simd.array(acc)) };
             *y = if add { *y + total } else { total };
         }
     }
@@ -221,9 +245,9 @@ fn reduce_rows_on<S: Simd, const KIND: u8>(
 
 /// `v` with lanes from `n` on neutral.
 #[inline(always)]
-fn pad<S: Simd, const KIND: u8>(simd: S, v: S::V, n: usize) -> S::V {
+fn pad<S: Simd, const SUM: bool>(simd: S, v: S::V, n: usize) -> S::V {
     let mut x = simd.array(v);
-    x[n..].fill(if KIND == SUM { S::T::ZERO } else { S::T::NEG_INFINITY });
+    x[n..].fill(if SUM { S::T::ZERO } else { S::T::NEG_INFINITY });
     simd.from_array(x)
 }
 
@@ -238,7 +262,23 @@ fn largest<T: Real>(x: &[T]) -> T {
 }
 
 #[inline(always)]
-fn reduce_columns_on<S: Simd, const KIND: u8>(
+fn reduce_columns_on<S: Simd>(
+    simd: S,
+    kind: Kind,
+    kept: &Walk<1>,
+    reduced: &Walk<1>,
+    x: &[S::T],
+    out: Grad<'_, S::T>,
+) {
+    match kind {
+        Kind::Sum => reduce_columns_by::<S, true>(simd, kept, reduced, x, out),
+        Kind::Max => reduce_columns_by::<S, false>(simd, kept, reduced, x, out),
+    }
+}
+
+/// The sum, or else the maximum.
+#[inline(always)]
+fn reduce_columns_by<S: Simd, const SUM: bool>(
     simd: S,
     kept: &Walk<1>,
     reduced: &Walk<1>,
@@ -252,19 +292,19 @@ fn reduce_columns_on<S: Simd, const KIND: u8>(
         y = rest;
         for (tile, y) in row.chunks_mut(TILE).enumerate() {
             let start = start + tile * TILE * between;
-            let mut acc = [neutral::<S, KIND>(simd); TILE / LANES];
+            let mut acc = [neutral::<S, SUM>(simd); TILE / LANES];
             for ([offset], len) in reduced.runs(0..reduced.elements()) {
                 for i in 0..len {
                     let x = &x[start + offset + i * stride..];
                     if y.len() == TILE && between == 1 {
                         for (acc, x) in acc.iter_mut().zip(x[..TILE].chunks_exact(LANES)) {
-                            *acc = combine::<S, KIND>(simd, *acc, simd.load(x));
+                            *acc = combine::<S, SUM>(simd, *acc, simd.load(x));
                         }
                     } else {
                         for (block, acc) in acc.iter_mut().enumerate().take(y.len().div_ceil(LANES)) {
                             let n = (y.len() - block * LANES).min(LANES);
                             let v = lanes(simd, &x[block * LANES * between..], between, n);
-                            *acc = combine::<S, KIND>(simd, *acc, v);
+                            *acc = combine::<S, SUM>(simd, *acc, v);
                         }
                     }
                 }

@@ -6,7 +6,7 @@ use super::forward::first_lanes;
 use super::pack::{Rows, pack_rows, pack_strips};
 use super::shared::Shared;
 use super::small::small_backward;
-use super::tile::{Lhs, Rhs, Size, Start, groups, product};
+use super::tile::{Lhs, Rhs, Size, Start, groups, product, product_transposed};
 use super::{Attention, WORTH_SPLITTING, for_each};
 use crate::buffer::with_scratch;
 use crate::kernels::Grad;
@@ -169,9 +169,9 @@ fn backward_of_head_on<S: Simd>(
                 let at = (tile + r0) * width;
                 let (p, dz) = (&mut p[r0 * KEY_BLOCK..], &mut dz[r0 * KEY_BLOCK..]);
                 let lhs = Lhs { data: &q[at..], ld: width };
-                product::<S::T, false>(size, lhs, Rhs::strips(k_strips, key, d), Start::Zero, p, KEY_BLOCK);
+                product(size, lhs, Rhs::strips(k_strips, key, d), Start::Zero, p, KEY_BLOCK);
                 let lhs = Lhs { data: &dy[at..], ld: width };
-                product::<S::T, false>(size, lhs, Rhs::strips(v_strips, key, d), Start::Zero, dz, KEY_BLOCK);
+                product(size, lhs, Rhs::strips(v_strips, key, d), Start::Zero, dz, KEY_BLOCK);
                 for r in 0..rows {
                     let row = tile + r0 + r;
                     let visible = (row / group + 1 - key).min(keys);
@@ -183,14 +183,7 @@ fn backward_of_head_on<S: Simd>(
                 }
                 let size = Size { rows, vectors: width / LANES, k: seen };
                 let lhs = Lhs { data: dz, ld: KEY_BLOCK };
-                product::<S::T, false>(
-                    size,
-                    lhs,
-                    Rhs::rows(k_rows, key, width),
-                    Start::There,
-                    &mut dq[at..],
-                    width,
-                );
+                product(size, lhs, Rhs::rows(k_rows, key, width), Start::There, &mut dq[at..], width);
             }
             // Keys that some row of the tile sees, group by group; k runs over the rows that may see the group.
             let seen = ((tile + rows_of_tile - 1) / group + 1 - key).min(keys);
@@ -200,10 +193,10 @@ fn backward_of_head_on<S: Simd>(
                 let at = (key + k0) * width;
                 let lhs = Lhs { data: &p[from * KEY_BLOCK + k0..], ld: KEY_BLOCK };
                 let rhs = Rhs::rows(dy, tile + from, width);
-                product::<S::T, true>(size, lhs, rhs, Start::There, &mut dv[at..], width);
+                product_transposed(size, lhs, rhs, Start::There, &mut dv[at..], width);
                 let lhs = Lhs { data: &dz[from * KEY_BLOCK + k0..], ld: KEY_BLOCK };
                 let rhs = Rhs::rows(q, tile + from, width);
-                product::<S::T, true>(size, lhs, rhs, Start::There, &mut dk[at..], width);
+                product_transposed(size, lhs, rhs, Start::There, &mut dk[at..], width);
             }
         }
     }

@@ -71,7 +71,7 @@ pub fn attention_decode<T: Real>(
             lse_start: 0,
             seq_len: t,
         };
-        attend_tile::<T, KEY_BLOCK>(queries, keys, output);
+        attend_tile(KEY_BLOCK, queries, keys, output);
     });
 }
 

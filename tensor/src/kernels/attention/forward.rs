@@ -31,13 +31,13 @@ pub(super) const QUERY_TILE: usize = 112;
 /// If a slice has the wrong length, if Hkv does not divide H, or if D is 0.
 #[track_caller]
 pub fn attention<T: Real>(a: Attention, qkv: &[T], y: &mut [T], lse: &mut [T]) {
-    attention_in_blocks::<T, KEY_BLOCK>(a, qkv, y, lse);
+    attention_in_blocks(a, KEY_BLOCK, qkv, y, lse);
 }
 
-/// [`attention`] with blocks of `KEYS` keys, a multiple of 16: for tests of the rescaling between blocks.
+/// [`attention`] with blocks of `key_block` keys, a multiple of 16: for tests of the rescaling between blocks.
 #[doc(hidden)]
 #[track_caller]
-pub fn attention_in_blocks<T: Real, const KEYS: usize>(a: Attention, qkv: &[T], y: &mut [T], lse: &mut [T]) {
+pub fn attention_in_blocks<T: Real>(a: Attention, key_block: usize, qkv: &[T], y: &mut [T], lse: &mut [T]) {
     a.check();
     assert_eq!(qkv.len(), a.qkv_len(), "attention: length of qkv for {a:?}");
     assert_eq!(y.len(), a.y_len(), "attention: length of y for {a:?}");
@@ -83,7 +83,7 @@ pub fn attention_in_blocks<T: Real, const KEYS: usize>(a: Attention, qkv: &[T], 
                     lse_start: (b * a.n_head + kv * group) * t,
                     seq_len: t,
                 };
-                attend_tile::<T, KEYS>(queries, keys, output);
+                attend_tile(key_block, queries, keys, output);
             });
         });
     };
@@ -119,15 +119,16 @@ pub(super) struct Output<'a, T> {
     pub(super) seq_len: usize,
 }
 
-/// At most [`QUERY_TILE`] rows of queries against the keys they see.
-pub(super) fn attend_tile<T: Real, const KEYS: usize>(
+/// At most [`QUERY_TILE`] rows of queries against the keys they see, in blocks of `key_block`.
+pub(super) fn attend_tile<T: Real>(
+    key_block: usize,
     queries: Queries<'_, T>,
     keys: Keys<'_, T>,
     output: Output<'_, T>,
 ) {
     let width = queries.rows.d.next_multiple_of(LANES);
-    with_scratch(QUERY_TILE * (2 * width + LANES + 1) + MAX_ROWS * KEYS, |work| {
-        attend::<T, KEYS>(queries, keys, output, work);
+    with_scratch(QUERY_TILE * (2 * width + LANES + 1) + MAX_ROWS * key_block, |work| {
+        attend(key_block, queries, keys, output, work);
     });
 }
 
@@ -135,8 +136,9 @@ dispatch! {
     fn pack_keys_and_values<T>(n: usize, k: Rows<'_, T>, v: Rows<'_, T>, strips: &mut [T], values: &mut [T])
         = pack_keys_and_values_on
 
-    fn attend<T, const KEYS: usize>(queries: Queries<'_, T>, keys: Keys<'_, T>, output: Output<'_, T>, work: &mut [T])
-        = attend_on
+    fn attend<T>(
+        key_block: usize, queries: Queries<'_, T>, keys: Keys<'_, T>, output: Output<'_, T>, work: &mut [T],
+    ) = attend_on
 }
 
 #[inline(always)]
@@ -153,8 +155,9 @@ fn pack_keys_and_values_on<S: Simd>(
 }
 
 #[inline(always)]
-fn attend_on<S: Simd, const KEYS: usize>(
+fn attend_on<S: Simd>(
     simd: S,
+    key_block: usize,
     queries: Queries<'_, S::T>,
     keys: Keys<'_, S::T>,
     output: Output<'_, S::T>,
@@ -174,31 +177,25 @@ fn attend_on<S: Simd, const KEYS: usize>(
     // Row r of the tile sees the keys 0..seen_by(r).
     let seen_by = |r: usize| past + (first + r) / group + 1;
 
-    for key in (0..seen_by(n - 1)).step_by(KEYS) {
+    for key in (0..seen_by(n - 1)).step_by(key_block) {
         for (r0, r1) in groups(simd, n) {
             let rows = r1 - r0;
-            let seen = seen_by(r1 - 1).saturating_sub(key).min(KEYS);
+            let seen = seen_by(r1 - 1).saturating_sub(key).min(key_block);
             if seen == 0 {
                 continue;
             }
             let vectors = seen.div_ceil(LANES);
             let strips = Rhs::strips(keys.strips, key, d);
             let size = Size { rows, vectors, k: d };
-            product::<S::T, false>(
-                size,
-                Lhs { data: &q[r0 * width..], ld: width },
-                strips,
-                Start::Zero,
-                scores,
-                KEYS,
-            );
+            product(size, Lhs { data: &q[r0 * width..], ld: width }, strips, Start::Zero, scores, key_block);
 
             // Scores become 2^(score − maximum); what older blocks have summed is scaled to the new maximum.
             let (mut old, mut new) = ([S::T::ZERO; LANES], [S::T::ZERO; LANES]);
             for r in 0..rows {
                 let visible = seen_by(r0 + r).saturating_sub(key).min(seen);
                 old[r] = maxima[r0 + r];
-                new[r] = mask_and_maximum(simd, &mut scores[r * KEYS..][..vectors * LANES], visible, old[r]);
+                new[r] =
+                    mask_and_maximum(simd, &mut scores[r * key_block..][..vectors * LANES], visible, old[r]);
             }
             maxima[r0..r1].copy_from_slice(&new[..rows]);
             let rescale = simd.array(S::T::exp2(simd, simd.sub(simd.load(&old), simd.load(&new))));
@@ -206,21 +203,14 @@ fn attend_on<S: Simd, const KEYS: usize>(
                 let visible = seen_by(r0 + r).saturating_sub(key).min(seen);
                 let sum = &mut sums[(r0 + r) * LANES..];
                 let before = simd.mul(simd.splat(rescale[r]), simd.load(sum));
-                let row = &mut scores[r * KEYS..][..vectors * LANES];
+                let row = &mut scores[r * key_block..][..vectors * LANES];
                 simd.store(sum, exponentials(simd, row, visible, new[r], before));
             }
 
             let start = if key == 0 { Start::Zero } else { Start::Times(&rescale) };
             let values = Rhs::rows(keys.values, key, width);
             let size = Size { rows, vectors: width / LANES, k: seen };
-            product::<S::T, false>(
-                size,
-                Lhs { data: scores, ld: KEYS },
-                values,
-                start,
-                &mut o[r0 * width..],
-                width,
-            );
+            product(size, Lhs { data: scores, ld: key_block }, values, start, &mut o[r0 * width..], width);
         }
     }
 

@@ -33,10 +33,7 @@ const SEQUENCES: usize = 16;
 
 /// [`attention`](super::attention) of small heads.
 pub(super) fn small_forward<T: Real>(a: Attention, split: bool, qkv: &[T], y: &mut [T], lse: &mut [T]) {
-    let run = |((qkv, y), lse): ((&[T], &mut [T]), &mut [T])| match a.width() / LANES {
-        1 => forward::<T, 1>(a, qkv, y, lse),
-        _ => forward::<T, MAX_WIDTH>(a, qkv, y, lse),
-    };
+    let run = |((qkv, y), lse): ((&[T], &mut [T]), &mut [T])| forward(a, qkv, y, lse);
     if split {
         let rows = SEQUENCES * a.seq_len;
         let (qkv, y) = (qkv.par_chunks(rows * a.qkv_width()), y.par_chunks_mut(rows * a.y_width()));
@@ -57,27 +54,25 @@ pub(super) fn small_backward<T: Real>(
     dqkv: Grad<'_, T>,
 ) {
     let Grad { data: dqkv, add } = dqkv;
-    let run = |qkv: &[T], y: &[T], lse: &[T], dy: &[T], dqkv: &mut [T]| match a.width() / LANES {
-        1 => backward::<T, 1>(a, qkv, y, lse, dy, dqkv, add),
-        _ => backward::<T, MAX_WIDTH>(a, qkv, y, lse, dy, dqkv, add),
-    };
     if split {
         let rows = SEQUENCES * a.seq_len;
         let (wide, narrow) = (rows * a.qkv_width(), rows * a.y_width());
         let inputs = qkv.par_chunks(wide).zip(y.par_chunks(narrow)).zip(lse.par_chunks(rows * a.n_head));
         let gradients = dy.par_chunks(narrow).zip(dqkv.par_chunks_mut(wide));
-        inputs.zip(gradients).for_each(|(((qkv, y), lse), (dy, dqkv))| run(qkv, y, lse, dy, dqkv));
+        inputs
+            .zip(gradients)
+            .for_each(|(((qkv, y), lse), (dy, dqkv))| backward(a, qkv, y, lse, dy, dqkv, add));
     } else {
-        run(qkv, y, lse, dy, dqkv);
+        backward(a, qkv, y, lse, dy, dqkv, add);
     }
 }
 
 dispatch! {
-    /// The forward pass of whole sequences, `W` vectors to a row.
-    fn forward<T, const W: usize>(a: Attention, qkv: &[T], y: &mut [T], lse: &mut [T]) = forward_on
+    /// The forward pass of whole sequences.
+    fn forward<T>(a: Attention, qkv: &[T], y: &mut [T], lse: &mut [T]) = forward_on
 
     /// The backward pass of whole sequences.
-    fn backward<T, const W: usize>(
+    fn backward<T>(
         a: Attention, qkv: &[T], y: &[T], lse: &[T], dy: &[T], dqkv: &mut [T], add: bool,
     ) = backward_on
 }
@@ -123,7 +118,7 @@ fn product<S: Simd, const V: usize, const TRANSPOSED: bool>(
     start: Start<'_, S::T>,
     c: &mut [S::T],
 ) {
-    if S::TILE_ROWS >= ROWS {
+    if const { S::TILE_ROWS >= ROWS } {
         tile::<S, ROWS, V, TRANSPOSED>(simd, k, a, b, start, c, V * LANES);
     } else {
         for r in [0, ROWS / 2] {
@@ -134,7 +129,16 @@ fn product<S: Simd, const V: usize, const TRANSPOSED: bool>(
 }
 
 #[inline(always)]
-fn forward_on<S: Simd, const W: usize>(
+fn forward_on<S: Simd>(simd: S, a: Attention, qkv: &[S::T], y: &mut [S::T], lse: &mut [S::T]) {
+    match a.width() / LANES {
+        1 => forward_of_width::<S, 1>(simd, a, qkv, y, lse),
+        _ => forward_of_width::<S, MAX_WIDTH>(simd, a, qkv, y, lse),
+    }
+}
+
+/// The forward pass with `W` vectors to a row.
+#[inline(always)]
+fn forward_of_width<S: Simd, const W: usize>(
     simd: S,
     a: Attention,
     qkv: &[S::T],
@@ -193,7 +197,26 @@ fn forward_on<S: Simd, const W: usize>(
 
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
-fn backward_on<S: Simd, const W: usize>(
+fn backward_on<S: Simd>(
+    simd: S,
+    a: Attention,
+    qkv: &[S::T],
+    y: &[S::T],
+    lse: &[S::T],
+    dy: &[S::T],
+    dqkv: &mut [S::T],
+    add: bool,
+) {
+    match a.width() / LANES {
+        1 => backward_of_width::<S, 1>(simd, a, qkv, y, lse, dy, dqkv, add),
+        _ => backward_of_width::<S, MAX_WIDTH>(simd, a, qkv, y, lse, dy, dqkv, add),
+    }
+}
+
+/// The backward pass with `W` vectors to a row.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+fn backward_of_width<S: Simd, const W: usize>(
     simd: S,
     a: Attention,
     qkv: &[S::T],

@@ -59,16 +59,47 @@ pub(super) struct Size {
 
 dispatch! {
     /// c (+)= a · b: rows of `ldc` elements each, of which the first `vectors` · 16 are written. Best by [`groups`].
-    pub(super) fn product<T, const TRANSPOSED: bool>(
+    pub(super) fn product<T>(
         size: Size, a: Lhs<'_, T>, b: Rhs<'_, T>, start: Start<'_, T>, c: &mut [T], ldc: usize,
     ) = product_on
+
+    /// [`product`] with a transposed left operand.
+    pub(super) fn product_transposed<T>(
+        size: Size, a: Lhs<'_, T>, b: Rhs<'_, T>, start: Start<'_, T>, c: &mut [T], ldc: usize,
+    ) = product_transposed_on
 }
 
 /// The most rows in a group of [`groups`], at any level.
 pub(super) const MAX_ROWS: usize = 14;
 
 #[inline(always)]
-fn product_on<S: Simd, const TRANSPOSED: bool>(
+fn product_on<S: Simd>(
+    simd: S,
+    size: Size,
+    a: Lhs<'_, S::T>,
+    b: Rhs<'_, S::T>,
+    start: Start<'_, S::T>,
+    c: &mut [S::T],
+    ldc: usize,
+) {
+    in_groups::<S, false>(simd, size, a, b, start, c, ldc);
+}
+
+#[inline(always)]
+fn product_transposed_on<S: Simd>(
+    simd: S,
+    size: Size,
+    a: Lhs<'_, S::T>,
+    b: Rhs<'_, S::T>,
+    start: Start<'_, S::T>,
+    c: &mut [S::T],
+    ldc: usize,
+) {
+    in_groups::<S, true>(simd, size, a, b, start, c, ldc);
+}
+
+#[inline(always)]
+fn in_groups<S: Simd, const TRANSPOSED: bool>(
     simd: S,
     size: Size,
     a: Lhs<'_, S::T>,
@@ -85,7 +116,7 @@ fn product_on<S: Simd, const TRANSPOSED: bool>(
         macro_rules! for_rows {
             ($($rows:literal)*) => {
                 match r1 - r0 {
-                    $($rows if $rows <= S::TILE_ROWS => {
+                    $($rows if const { $rows <= S::TILE_ROWS } => {
                         strips::<S, $rows, TRANSPOSED>(simd, size, a, b, start, c, ldc);
                     })*
                     rows => unreachable!("a group of {rows} rows"),
@@ -107,14 +138,16 @@ fn strips<S: Simd, const R: usize, const TRANSPOSED: bool>(
     c: &mut [S::T],
     ldc: usize,
 ) {
-    let fits = |vectors: usize| R * vectors <= S::TILE_ROWS * S::TILE_VECTORS;
     let mut v = 0;
     macro_rules! while_left {
         ($vectors:literal) => {
-            while ($vectors == 1 || fits($vectors)) && size.vectors - v >= $vectors {
-                let b = Rhs { lines: &b.lines[v * b.across..], ..b };
-                tile::<S, R, $vectors, TRANSPOSED>(simd, size.k, a, b, start, &mut c[v * LANES..], ldc);
-                v += $vectors;
+            // Decided while compiling, so that a tile that does not fit is not even generated.
+            if const { $vectors == 1 || R * $vectors <= S::TILE_ROWS * S::TILE_VECTORS } {
+                while size.vectors - v >= $vectors {
+                    let b = Rhs { lines: &b.lines[v * b.across..], ..b };
+                    tile::<S, R, $vectors, TRANSPOSED>(simd, size.k, a, b, start, &mut c[v * LANES..], ldc);
+                    v += $vectors;
+                }
             }
         };
     }

@@ -55,7 +55,7 @@ fn one_head_on<S: Simd>(
         pack_rows(simd, q, i, 1, factor, query);
         let size = Size { rows: 1, vectors: (i + 1).div_ceil(LANES), k: k.d };
         let strips = Rhs::strips(strips, 0, k.d);
-        product::<S::T, false>(size, Lhs { data: query, ld: k.d }, strips, Start::Zero, scores, padded);
+        product(size, Lhs { data: query, ld: k.d }, strips, Start::Zero, scores, padded);
         let scores = &mut scores[..size.vectors * LANES];
         let maximum = simd.splat(mask_and_maximum(simd, scores, i + 1, S::T::NEG_INFINITY));
         let mut sum = simd.zero();

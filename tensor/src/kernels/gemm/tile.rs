@@ -56,7 +56,7 @@ pub(super) fn sweep<S: Simd>(
         macro_rules! instances {
             ($($rows:literal)*) => {
                 match rows {
-                    $($rows if $rows <= S::TILE_ROWS => row_block::<S, $rows>(simd, a_block, b, c, ends),)*
+                    $($rows if const { $rows <= S::TILE_ROWS } => row_block::<S, $rows>(simd, a_block, b, c, ends),)*
                     _ => unreachable!("a block has at most TILE_ROWS rows"),
                 }
             };
@@ -79,7 +79,7 @@ fn row_block<S: Simd, const MR: usize>(
     let mut j = 0;
     while j < n {
         let (strip, stride) = b.at(j, n);
-        if S::TILE_VECTORS == 2 && n - j > LANES {
+        if const { S::TILE_VECTORS == 2 } && n - j > LANES {
             tile::<S, MR, 2>(simd, a, strip, stride, &mut c, j, ends);
             j += 2 * LANES;
         } else {
