@@ -15,6 +15,5 @@ fn every_op_has_the_derivatives_that_central_differences_find() {
     assert!(failures.is_empty(), "{} ops failed:\n{}", failures.len(), failures.join("\n"));
     let comparisons: usize = reports.iter().map(|report| report.checked.comparisons).sum();
     let checks: usize = reports.iter().map(|report| report.checks).sum();
-    println!("{} ops, {checks} checks, {comparisons} derivatives", reports.len());
-    assert!(checks >= COMPARISONS, "only {checks} checks");
+    assert!(checks >= COMPARISONS, "only {checks} checks of {comparisons} derivatives");
 }
