@@ -42,6 +42,8 @@
 pub mod gradcheck;
 pub mod ops;
 mod params;
+#[cfg(doctest)]
+mod readme;
 mod tape;
 
 pub use params::{Grads, ParamId, ParamLayout, Params};
