@@ -1,7 +1,7 @@
 //! The operations: one file each, with shape rule, forward, backward, formula and checks.
 //!
-//! There are two kinds. A *primitive* ([`Primitive`]) states its derivative in [`Var`]s, so it can be differentiated to any
-//! order. A *fused* op ([`Fused`]) states it as a kernel, for speed, and carries the same function in primitives as its
+//! There are two kinds. A *primitive* (`Primitive`) states its derivative in [`Var`]s, so it can be differentiated to any
+//! order. A *fused* op (`Fused`) states it as a kernel, for speed, and carries the same function in primitives as its
 //! reference: what the checks compare with, and the route to higher derivatives. The list at the end of this file names every
 //! op; the gradient checks run over it.
 

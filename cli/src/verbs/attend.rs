@@ -31,7 +31,7 @@ pub(crate) struct AttendArgs {
     /// The text to read
     #[arg(allow_hyphen_values = true)]
     text: String,
-    /// One JSON object: tokens, and layers[layer][head][from][to]
+    /// One JSON object: tokens, and layers: a weight for every layer, head, from and to
     #[arg(long)]
     json: bool,
 }

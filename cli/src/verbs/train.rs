@@ -52,7 +52,7 @@ pub(crate) struct TrainArgs {
     /// Replace the run that is in the directory; with --resume, accept that the data changed
     #[arg(long)]
     force: bool,
-    /// A TOML file with [model], [train] and [data], such as a run's config.toml; flags go over it
+    /// A TOML file with the sections model, train and data, such as a run's config.toml; flags go over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Kernels: slices and sizes in, numbers out. One file per family, written once over [`Simd`](crate::simd::Simd).
+//! Kernels: slices and sizes in, numbers out. One file per family, written once over [`Simd`].
 
 pub mod activation;
 pub mod attention;
