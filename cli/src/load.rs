@@ -23,17 +23,17 @@ pub(crate) fn model(path: &Path) -> anyhow::Result<Loaded> {
     Ok(Loaded { checkpoint: Checkpoint::read(&path)?, path })
 }
 
-/// Reads a data file and says what it was taken for. Without a file: the names that are built in.
-pub(crate) fn corpus(file: Option<&Path>, format: Option<Format>, lossy: bool) -> anyhow::Result<Corpus> {
-    let corpus = match file {
-        None => Corpus::embedded(),
-        Some(file) => Corpus::read(file, format, lossy)?,
-    };
+/// Reads a data file. Without one: the names that are built in.
+pub(crate) fn corpus(file: Option<&Path>, format: Option<Format>, lossy: bool) -> Result<Corpus, Error> {
+    file.map_or_else(|| Ok(Corpus::embedded()), |file| Corpus::read(file, format, lossy))
+}
+
+/// Says what a data file was taken for, once nothing can be wrong with it any more.
+pub(crate) fn say_corpus(corpus: &Corpus) {
     if let Some(guess) = corpus.guess() {
         tell!("{guess}");
     }
     notes(corpus.notes());
-    Ok(corpus)
 }
 
 /// Prints notes: warnings always, information unless `--quiet`.

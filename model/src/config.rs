@@ -306,6 +306,9 @@ impl TrainConfig {
                 return fail(format!("{name} is {value}: it must be a number of at least 0"));
             }
         }
+        if self.optimizer == OptimizerKind::Adamw && self.eps == 0.0 {
+            return fail("eps is 0: adamw would divide 0 by 0 where a gradient is 0; 1e-8 is usual".into());
+        }
         if self.min_lr > self.learning_rate {
             let (min_lr, learning_rate) = (self.min_lr, self.learning_rate);
             return fail(format!("min_lr {min_lr} is above learning_rate {learning_rate}"));

@@ -48,6 +48,18 @@ pub enum Error {
         name: String,
     },
 
+    /// The weights have left the numbers.
+    #[error(
+        "step {step}: the validation loss is {loss}\n\
+         the last checkpoint is from before; a lower --learning-rate often helps"
+    )]
+    NotFiniteValidation {
+        /// Updates made.
+        step: u64,
+        /// The mean loss of the validation split.
+        loss: f64,
+    },
+
     // ---- text: reading ----
     /// The file could not be opened or read.
     #[error("cannot read {}", Shown(.name))]

@@ -35,12 +35,22 @@ const PARTS: usize = 16;
 
 /// The loss of every token of `split`, in batches of the model's context length.
 pub fn evaluate<T: Real>(model: &Model, params: &Params<T>, split: &Split) -> Evaluation {
+    evaluate_unless(model, params, split, &|| false).expect("nothing stops it")
+}
+
+/// [`evaluate`], or nothing if `stop` says so meanwhile: it is asked before every batch.
+pub fn evaluate_unless<T: Real>(
+    model: &Model,
+    params: &Params<T>,
+    split: &Split,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Option<Evaluation> {
     let block_size = model.config().block_size;
     let shape =
         BatchShape { batch_size: (TOKENS / block_size).max(1), block_size, trim: Trim::ToMultiple(1) };
     let batches = EvalBatches::new(split, shape);
     let part = batches.len().div_ceil(PARTS).max(1);
-    let sums: Vec<Vec<f64>> = (0..batches.len().div_ceil(part))
+    let sums: Option<Vec<Vec<f64>>> = (0..batches.len().div_ceil(part))
         .into_par_iter()
         .map(|i| {
             let pool = Pool::new();
@@ -48,14 +58,17 @@ pub fn evaluate<T: Real>(model: &Model, params: &Params<T>, split: &Split) -> Ev
             let range = i * part..((i + 1) * part).min(batches.len());
             range
                 .map(|index| {
+                    if stop() {
+                        return None;
+                    }
                     batches.batch_into(index, &mut batch);
                     let tape = Tape::inference(params, &pool);
-                    model.loss(&tape, &batch, 1.0, Pass::default()).item().to_f64()
+                    Some(model.loss(&tape, &batch, 1.0, Pass::default()).item().to_f64())
                 })
                 .collect()
         })
         .collect();
-    let sum: f64 = sums.iter().flatten().sum();
+    let sum: f64 = sums?.iter().flatten().sum();
     let tokens = batches.n_targets();
-    Evaluation::new(sum / tokens as f64, tokens)
+    Some(Evaluation::new(sum / tokens as f64, tokens))
 }

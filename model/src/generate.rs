@@ -13,7 +13,7 @@ use crate::text::Vocab;
 /// How tokens are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SampleConfig {
-    /// Divides the logits: below 1 bolder, above 1 more even, 0 always the likeliest token.
+    /// Divides the logits: below 1 the likely tokens gain, above 1 the unlikely; 0 takes the likeliest.
     pub temperature: f64,
     /// Only the `top_k` likeliest tokens; 0 for all.
     pub top_k: usize,

@@ -8,7 +8,7 @@ use weft_tensor::kernels::optimizer::add_and_sum_squares;
 
 use crate::Error;
 use crate::config::TrainConfig;
-use crate::evaluate::{Evaluation, evaluate};
+use crate::evaluate::{Evaluation, evaluate_unless};
 use crate::layers::{DropoutKey, Pass};
 use crate::model::Model;
 use crate::optim::{Optimizer, clip_scale};
@@ -90,6 +90,8 @@ pub struct Trainer {
     evaluated: u64,
     bad_steps: u32,
     started: Instant,
+    /// Whether to end an evaluation early.
+    stop: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Trainer {
@@ -120,6 +122,7 @@ impl Trainer {
             evaluated: 0,
             bad_steps: 0,
             started: Instant::now(),
+            stop: Box::new(|| false),
         })
     }
 
@@ -133,6 +136,12 @@ impl Trainer {
         self.progress = progress;
         self.evaluated = progress.step;
         self.evaluate_next = is_evaluation_due(&self.config, progress.step);
+    }
+
+    /// Lets `stop` end the iteration in the middle of an evaluation, which is then made again after a resume. Between updates
+    /// the caller decides by itself whether to ask for the next event.
+    pub fn stop_when(&mut self, stop: impl Fn() -> bool + Send + Sync + 'static) {
+        self.stop = Box::new(stop);
     }
 
     /// The numbers of the run.
@@ -216,7 +225,8 @@ impl Trainer {
         self.progress.step += 1;
         self.progress.tokens += tokens as u64;
         let step = self.progress.step;
-        self.evaluate_next = is_evaluation_due(&self.config, step);
+        // What may be the beginning of the end is neither evaluated nor saved.
+        self.evaluate_next = finite && is_evaluation_due(&self.config, step);
         done.time = began.elapsed();
         if finite {
             self.bad_steps = 0;
@@ -234,12 +244,18 @@ impl Trainer {
         Ok(Event::Skipped(done))
     }
 
-    fn evaluate(&mut self) -> Event {
+    /// `None` if it was stopped.
+    fn evaluate(&mut self) -> Option<Result<Event, Error>> {
+        let (split, step) = (self.data.val(), self.progress.step);
+        let val = match split.is_empty() {
+            true => None,
+            false => Some(evaluate_unless(&self.model, &self.params, split, &self.stop)?),
+        };
         self.evaluate_next = false;
-        self.evaluated = self.progress.step;
-        let split = self.data.val();
-        let val = (!split.is_empty()).then(|| evaluate(&self.model, &self.params, split));
-        let step = self.progress.step;
+        self.evaluated = step;
+        if let Some(Evaluation { loss, .. }) = val.filter(|val| !val.loss.is_finite()) {
+            return Some(Err(Error::NotFiniteValidation { step, loss }));
+        }
         // Without a validation split the last weights are the best.
         let loss = val.map_or(f64::NEG_INFINITY, |val| val.loss);
         // The same evaluation again, after a resume, is as good as it was.
@@ -247,7 +263,7 @@ impl Trainer {
         if best && val.is_some() {
             self.progress.best = Some((loss, step));
         }
-        Event::Evaluated { step, val, best }
+        Some(Ok(Event::Evaluated { step, val, best }))
     }
 
     /// All updates are made, or the time is up.
@@ -265,7 +281,7 @@ impl Iterator for Trainer {
         // What the time limit cuts short is evaluated as well.
         let is_over = self.is_over();
         if self.evaluate_next || is_over && self.progress.step > self.evaluated {
-            return Some(Ok(self.evaluate()));
+            return self.evaluate();
         }
         if is_over {
             return None;

@@ -33,6 +33,9 @@ pub(crate) struct EvalArgs {
     /// Which part of the data [default: test; of a FILE, all of it]
     #[arg(long, value_name = "SPLIT", value_parser = choice::<SplitName>(&["train", "val", "test"]))]
     split: Option<SplitName>,
+    /// Read U+FFFD for what is not UTF-8 in FILE
+    #[arg(long)]
+    lossy: bool,
     /// One JSON object: loss, bits_per_char, perplexity, tokens, ladder
     #[arg(long)]
     json: bool,
@@ -66,14 +69,16 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<ExitCode> {
             (corpus.name().to_string(), name, cut(&corpus, own.split)?, None)
         }
         Some(file) => {
-            let corpus = load::corpus(Some(file), Some(own.format), own.lossy)?;
-            match args.split {
-                Some(split) => (corpus.name().to_string(), split, cut(&corpus, own.split)?, None),
+            let corpus = load::corpus(Some(file), Some(own.format), own.lossy || args.lossy)?;
+            let (split, data, fitted) = match args.split {
+                Some(split) => (split, cut(&corpus, own.split)?, None),
                 None => {
                     let fitted = load::own_data(&path, own).and_then(|corpus| Ok(cut(&corpus, own.split)?));
-                    (corpus.name().to_string(), SplitName::Train, cut(&corpus, whole)?, Some(fitted))
+                    (SplitName::Train, cut(&corpus, whole)?, Some(fitted))
                 }
-            }
+            };
+            load::say_corpus(&corpus);
+            (corpus.name().to_string(), split, data, fitted)
         }
     };
     let part = data.split(split);
@@ -111,7 +116,14 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<ExitCode> {
         )?;
         if !rungs.is_empty() {
             write!(out, "\n{}", ladder::table(&rungs, evaluation.loss))?;
-            writeln!(out, "{}", ladder::verdict(&rungs, evaluation.loss))?;
+            if fitted.is_none() && split == SplitName::Train {
+                writeln!(
+                    out,
+                    "The n-grams were counted on this very text; the test split tells how normal a loss is."
+                )?;
+            } else {
+                writeln!(out, "{}", ladder::verdict(&rungs, evaluation.loss))?;
+            }
         }
     }
     out.flush()?;

@@ -42,7 +42,7 @@ pub(crate) struct SampleArgs {
     /// The most tokens (characters) to add to the prompt; lines end by themselves
     #[arg(long, value_name = "N", default_value = "500", value_parser = size, allow_negative_numbers = true)]
     max_new_tokens: usize,
-    /// Below 1 bolder, above 1 more even; 0 always takes the likeliest token
+    /// Below 1 more careful, above 1 more varied; 0 always takes the likeliest token
     #[arg(long, value_name = "X", default_value = "1", value_parser = number, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw from the K likeliest tokens only; 0 for all

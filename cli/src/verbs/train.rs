@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use weft_model::checkpoint::{Checkpoint, DataDescription};
-use weft_model::evaluate::{Evaluation, evaluate};
+use weft_model::evaluate::{Evaluation, evaluate_unless};
 use weft_model::generate::{Sample, SampleConfig, generate};
 use weft_model::model::Model;
 use weft_model::run::{
@@ -79,11 +79,12 @@ pub(crate) fn run(mut args: TrainArgs) -> anyhow::Result<ExitCode> {
     // From here on a signal stops after a step, with a checkpoint; before, it just ends the process.
     let stop = Stop::on_signals()?;
     load::notes(run.trainer.notes());
-    if let Some(code) = train(&mut run, &stop)? {
-        return Ok(ExitCode::from(code));
+    let asked = stop.clone();
+    run.trainer.stop_when(move || asked.code().is_some());
+    if train(&mut run, &stop)?.is_none() {
+        conclude(&run, &stop)?;
     }
-    conclude(&run)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(stop.code().map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
 /// A new run.
@@ -94,6 +95,9 @@ fn begin(args: &TrainArgs, settings: &Settings) -> anyhow::Result<Run> {
     if file.is_none() && settings.data.format == Some(Format::Text) {
         return Err(usage("--format text is for a file of yours: the built-in names are lines"));
     }
+    // What does not depend on the data is found before they are read.
+    let nothing = DataConfig { file: None, format: Format::Lines, lossy, split: Default::default() };
+    settings.resolve(nothing, 1, 1).validate()?;
     let corpus = load::corpus(file.as_deref(), settings.data.format, lossy)?;
     let data = DataConfig {
         file: file.as_ref().map(|file| file.to_string_lossy().into_owned()),
@@ -103,7 +107,6 @@ fn begin(args: &TrainArgs, settings: &Settings) -> anyhow::Result<Run> {
     };
     let seed = settings.resolve(data.clone(), 1, 1).train.seed;
     let dataset = Dataset::new(&corpus, seed, data.split)?;
-    load::notes(dataset.notes());
     let config = settings.resolve(data, dataset.vocab().len(), dataset.longest());
     config.validate()?;
     config.check_memory()?;
@@ -113,6 +116,8 @@ fn begin(args: &TrainArgs, settings: &Settings) -> anyhow::Result<Run> {
     };
     let dir = RunDir::create(&path, args.force)?;
     dir.save_config(&Settings::of(&config).to_toml())?;
+    load::say_corpus(&corpus);
+    load::notes(dataset.notes());
     announce(&corpus, &dataset, &config);
     tell!("run in {}", escaped(&path.to_string_lossy()));
     let description = describe_data(&config.data, &corpus, seed);
@@ -230,6 +235,12 @@ fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<
     config.check_memory()?;
 
     let corpus = load::corpus(file.as_deref(), Some(description.data.format), description.data.lossy)?;
+    if file.is_none() && !config_file.exists() && !is_trained_on(&description.data, &corpus) {
+        let path = escaped(&path.to_string_lossy());
+        anyhow::bail!(
+            "{CONFIG} is missing, which names the data of the run\nname them: weft train FILE --resume {path}"
+        );
+    }
     let found = describe_data(&config.data, &corpus, description.data.seed);
     if found.fingerprint != description.data.fingerprint {
         let name = escaped(corpus.name());
@@ -245,6 +256,7 @@ fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<
     }
     let dataset =
         Dataset::with_vocab(&corpus, description.vocab, description.data.seed, description.data.split)?;
+    load::say_corpus(&corpus);
     load::notes(dataset.notes());
     dir.save_config(&Settings::of(&config).to_toml())?;
     tell!(
@@ -258,6 +270,11 @@ fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<
     Ok(Run { dir, config, description: found, trainer })
 }
 
+/// Whether a run's data are these.
+fn is_trained_on(data: &DataDescription, corpus: &Corpus) -> bool {
+    data.fingerprint == format!("{:016x}", corpus.fingerprint())
+}
+
 /// Trains until the end, or until a signal: then with its exit code.
 fn train(run: &mut Run, stop: &Stop) -> anyhow::Result<Option<u8>> {
     let Run { dir, config, description, trainer } = run;
@@ -269,7 +286,7 @@ fn train(run: &mut Run, stop: &Stop) -> anyhow::Result<Option<u8>> {
             break Some(code);
         }
         let event = match trainer.next() {
-            None => break None,
+            None => break stop.code(),
             Some(Ok(event)) => event,
             Some(Err(error)) => {
                 bar.finish();
@@ -356,7 +373,9 @@ fn samples_on_the_way(trainer: &Trainer) -> anyhow::Result<String> {
 }
 
 /// What a finished run shows: where the best model stands on the ladder, and what it writes.
-fn conclude(run: &Run) -> anyhow::Result<()> {
+///
+/// A signal ends it early.
+fn conclude(run: &Run, stop: &Stop) -> anyhow::Result<()> {
     let best = run.dir.file(BEST);
     let Checkpoint { description, model, params, .. } =
         Checkpoint::read(if best.exists() { best } else { run.dir.file(LAST) })?;
@@ -364,7 +383,10 @@ fn conclude(run: &Run) -> anyhow::Result<()> {
     if !is_quiet() {
         let name = if data.test().is_empty() { SplitName::Train } else { SplitName::Test };
         let split = data.split(name);
-        let Evaluation { loss, tokens, .. } = evaluate(&model, &params, split);
+        let asked = || stop.code().is_some();
+        let Some(Evaluation { loss, tokens, .. }) = evaluate_unless(&model, &params, split, &asked) else {
+            return Ok(());
+        };
         let rungs = ladder::losses(data, split);
         let name = if name == SplitName::Test { "test" } else { "training" };
         say!(
