@@ -46,6 +46,7 @@ fn wrong_usage_is_refused_before_any_work() {
         ("train --lr 1e-3 --min-lr 1", "min_lr 1 is above learning_rate"),
         ("train --lr 1e999", "finite"),
         ("train --beta1 1", "beta1 is 1"),
+        ("train --eps 0", "eps is 0"),
         ("train --max-iters 0", "max_iters is 0"),
         ("train --eval-interval 0", "eval_interval is 0"),
         ("train --batch-size 0", "batch_size is 0"),
