@@ -3,9 +3,8 @@
 //! With r = 1/√(Σx² + ε) over a head: k̂ = r k, and q̂ = s r q with a learned scale s of the query head, so that the score
 //! q̂ · k̂ is s times the cosine of the angle between q and k.
 
-use super::{Grad, Heads};
+use super::{Grad, Heads, put};
 use crate::simd::{LANES, Simd};
-use crate::strided::put;
 use crate::{Real, dispatch};
 
 /// Added to a head's sum of squares, so that a head of zeros has a gradient.

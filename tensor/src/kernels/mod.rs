@@ -28,7 +28,7 @@ pub struct Grad<'a, T> {
 
 /// Writes or adds a vector where a gradient goes: to all of `dst`, at most [`LANES`](crate::simd::LANES) numbers.
 #[inline(always)]
-fn put<S: Simd>(simd: S, dst: &mut [S::T], v: S::V, add: bool) {
+pub(crate) fn put<S: Simd>(simd: S, dst: &mut [S::T], v: S::V, add: bool) {
     let v = if add { simd.add(simd.load_up_to(dst), v) } else { v };
     simd.store_up_to(dst, v);
 }

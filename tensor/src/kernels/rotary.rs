@@ -3,9 +3,8 @@
 //! Pair (xᵢ, xᵢ₊ₕ), h = D/2, of a head at position t turns by the angle t · base^(−2i/D):
 //! yᵢ = xᵢ cos − xᵢ₊ₕ sin,  yᵢ₊ₕ = xᵢ sin + xᵢ₊ₕ cos.
 
-use super::{Grad, Heads};
+use super::{Grad, Heads, put};
 use crate::simd::{LANES, Simd};
-use crate::strided::put;
 use crate::{Buffer, Real, dispatch};
 
 /// The base of the paper.

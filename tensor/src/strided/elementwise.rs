@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::split;
 use super::walk::Walk;
 use crate::dispatch;
-use crate::kernels::Grad;
+use crate::kernels::{Grad, put};
 use crate::real::Real;
 use crate::shape::{Shape, ShapeError};
 use crate::simd::{LANES, Simd};
@@ -189,13 +189,6 @@ pub(super) fn lanes<S: Simd>(simd: S, x: &[S::T], stride: usize, len: usize) -> 
             simd.from_array(lanes)
         }
     }
-}
-
-/// Writes or adds the first lanes.
-#[inline(always)]
-pub(crate) fn put<S: Simd>(simd: S, y: &mut [S::T], v: S::V, add: bool) {
-    let v = if add { simd.add(simd.load_up_to(y), v) } else { v };
-    simd.store_up_to(y, v);
 }
 
 /// Copies the elements of `x` row by row into `out`, or adds them.

@@ -18,7 +18,6 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub(crate) use elementwise::put;
 pub use elementwise::{Binary, binary, broadcast_shape, copy, copy_into, select};
 pub use index::{
     check_ids, concat, concat_shape, gather, gather_backward, gather_shape, index_select,

@@ -1,12 +1,12 @@
 //! Reductions over any set of axes.
 
-use super::elementwise::{Binary, binary, lanes, put};
+use super::elementwise::{Binary, binary, lanes};
 use super::layout::{Layout, fit};
 use super::split;
 use super::walk::Walk;
 use crate::buffer::with_scratch;
 use crate::dispatch;
-use crate::kernels::Grad;
+use crate::kernels::{Grad, put};
 use crate::real::Real;
 use crate::shape::{MAX_RANK, Shape, ShapeError};
 use crate::simd::{LANES, Simd};
