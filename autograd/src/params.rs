@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+use weft_tensor::kernels::gemm::{Mat, PackedWeight};
 use weft_tensor::{Buffer, Real, Shape, View};
 
 /// Which parameter of a [`Params`].
@@ -85,17 +87,54 @@ impl ParamLayout {
 }
 
 /// The parameters of a model: what a [`Tape`](crate::Tape) reads.
+///
+/// The weights of linear layers may be held in packed form as well ([`Params::prepare`]). Whoever gets to change a parameter
+/// thereby puts the packed forms out of use, so they cannot be stale.
 #[derive(Clone)]
 pub struct Params<T: Real = f32> {
     layout: Arc<ParamLayout>,
     data: Buffer<T>,
+    /// The packed form of each parameter that was prepared.
+    packed: Vec<Option<PackedWeight<T>>>,
+    /// The packed forms are those of the parameters as they stand.
+    is_prepared: bool,
 }
 
 impl<T: Real> Params<T> {
     /// Parameters of value zero.
     pub fn zeros(layout: impl Into<Arc<ParamLayout>>) -> Self {
         let layout = layout.into();
-        Params { data: Buffer::zeros(layout.flat_len()), layout }
+        Params {
+            data: Buffer::zeros(layout.flat_len()),
+            packed: vec![None; layout.entries.len()],
+            is_prepared: false,
+            layout,
+        }
+    }
+
+    /// Packs `weights`, matrices of (out, in), for use as weights of linear layers until a parameter changes: worth its time
+    /// where they are used more than once until then. The numbers a layer computes stay the same.
+    ///
+    /// # Panics
+    /// If one of them is no matrix.
+    pub fn prepare(&mut self, weights: &[ParamId]) {
+        for &id in weights {
+            let shape = self.layout.shape(id);
+            assert!(shape.rank() == 2, "prepare: parameter `{}` {shape} is no matrix", self.layout.name(id));
+            self.packed[id.0 as usize].get_or_insert_with(|| PackedWeight::new(shape[0], shape[1]));
+        }
+        let Params { layout, data, packed, .. } = self;
+        packed.par_iter_mut().zip(&layout.entries).for_each(|(packed, Entry { shape, range, .. })| {
+            if let Some(packed) = packed {
+                packed.pack(Mat::new(&data[range.clone()], shape[0], shape[1]));
+            }
+        });
+        self.is_prepared = true;
+    }
+
+    /// The packed form of a parameter, if [`Params::prepare`] made it and nothing has changed since.
+    pub(crate) fn packed(&self, id: ParamId) -> Option<&PackedWeight<T>> {
+        self.packed[id.0 as usize].as_ref().filter(|_| self.is_prepared)
     }
 
     /// Parameters without names (they are called `0`, `1`, …) from views of any layout.
@@ -127,6 +166,7 @@ impl<T: Real> Params<T> {
 
     /// The values of a parameter, to change.
     pub fn get_mut(&mut self, id: ParamId) -> &mut [T] {
+        self.is_prepared = false;
         &mut self.data[self.layout.range(id)]
     }
 
@@ -137,6 +177,7 @@ impl<T: Real> Params<T> {
 
     /// The flat buffer, to change.
     pub fn flat_mut(&mut self) -> &mut [T] {
+        self.is_prepared = false;
         &mut self.data
     }
 

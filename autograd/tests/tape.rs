@@ -168,6 +168,26 @@ fn the_first_write_after_a_reset_overwrites() {
 }
 
 #[test]
+fn packed_weights_change_no_bits_and_are_never_stale() {
+    let (mut params, [x, w]) = params([&[5, 7], &[33, 7]]);
+    let pool = Pool::new();
+    let step = |params: &Params<f64>| {
+        gradients(params, &pool, |tape| {
+            let y = tape.param(x).linear_with(tape.param(w), None, Some(Activation::Silu), None);
+            (y * y).sum_all()
+        })
+    };
+    let plain = step(&params);
+    params.prepare(&[w]);
+    assert_eq!(step(&params), plain, "packing the weight changed the step");
+    params.get_mut(w)[3] = 2.0;
+    let changed = step(&params);
+    assert_ne!(changed, plain, "the step read the packed weight of before the change");
+    params.prepare(&[w]);
+    assert_eq!(step(&params), changed, "packing the changed weight changed the step");
+}
+
+#[test]
 fn a_tied_parameter_gets_the_gradients_of_both_uses() {
     gradcheck(
         |[table]| {

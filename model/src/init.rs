@@ -19,6 +19,7 @@ pub enum Init {
 pub struct Builder {
     layout: ParamLayout,
     init: Vec<Init>,
+    weights: Vec<ParamId>,
     prefix: String,
 }
 
@@ -32,6 +33,16 @@ impl Builder {
     pub fn add(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> ParamId {
         self.init.push(init);
         self.layout.add(format!("{}{name}", self.prefix), shape)
+    }
+
+    /// Notes that a parameter (out, in) is the weight of a linear layer.
+    pub fn is_weight(&mut self, id: ParamId) {
+        self.weights.push(id);
+    }
+
+    /// The weights of linear layers.
+    pub fn weights(&self) -> &[ParamId] {
+        &self.weights
     }
 
     /// Runs `f` with `name.` put before the names of the parameters it adds.

@@ -17,6 +17,7 @@ use crate::transformer::Transformer;
 pub struct Model {
     config: ModelConfig,
     network: Network,
+    weights: Vec<ParamId>,
 }
 
 enum Network {
@@ -33,7 +34,8 @@ impl Model {
             ModelKind::Transformer => Network::Transformer(Transformer::new(&mut builder, config)),
             ModelKind::Bigram => Network::Bigram(Bigram::new(&mut builder, config)),
         };
-        Ok((Model { config: config.clone(), network }, builder.finish(seed)))
+        let weights = builder.weights().to_vec();
+        Ok((Model { config: config.clone(), network, weights }, builder.finish(seed)))
     }
 
     /// Names and shapes of the parameters, without making them.
@@ -59,6 +61,11 @@ impl Model {
     /// The sizes and switches.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The weights of its linear layers, for [`Params::prepare`].
+    pub fn weights(&self) -> &[ParamId] {
+        &self.weights
     }
 
     /// The score of every token to come next: (B, T, V). See [`Transformer::logits`].

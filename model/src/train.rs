@@ -192,6 +192,9 @@ impl Trainer {
             }
         }
         let scale = 1.0 / tokens as f64;
+        if n * self.config.grad_accum > 1 {
+            self.params.prepare(self.model.weights());
+        }
         let (model, params, seed) = (&self.model, &self.params, self.config.seed);
         self.replicas.par_iter_mut().enumerate().for_each(|(r, replica)| {
             replica.loss = 0.0;

@@ -28,15 +28,19 @@ impl Transformer {
     pub fn new(builder: &mut Builder, config: &ModelConfig) -> Self {
         const STD: f64 = 0.02;
         let residual_std = STD / (2.0 * config.n_layer as f64).sqrt();
+        let embedding = Embedding::new(builder, config, STD);
+        let h = (0..config.n_layer)
+            .map(|i| builder.scope(format!("h.{i}"), |b| Block::new(b, config, i, STD, residual_std)))
+            .collect();
+        let ln_f = builder.scope("ln_f", |b| NormLayer::new(b, config));
+        let head_shape = [config.vocab_size, config.n_embd];
+        let lm_head = (!config.tied).then(|| builder.add("lm_head.weight", head_shape, Init::Normal(STD)));
+        builder.is_weight(lm_head.unwrap_or(embedding.table()));
         Transformer {
-            embedding: Embedding::new(builder, config, STD),
-            h: (0..config.n_layer)
-                .map(|i| builder.scope(format!("h.{i}"), |b| Block::new(b, config, i, STD, residual_std)))
-                .collect(),
-            ln_f: builder.scope("ln_f", |b| NormLayer::new(b, config)),
-            lm_head: (!config.tied).then(|| {
-                builder.add("lm_head.weight", [config.vocab_size, config.n_embd], Init::Normal(STD))
-            }),
+            embedding,
+            h,
+            ln_f,
+            lm_head,
             angles: (config.position == Position::Rotary)
                 .then(|| rotary_table(config.block_size, config.head_size(), ROTARY_BASE)),
             config: config.clone(),

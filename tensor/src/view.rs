@@ -1,11 +1,12 @@
 //! Borrowed strided arrays: what operations read.
 
+use crate::kernels::gemm::PackedWeight;
 use crate::shape::{MAX_RANK, Shape};
 
 /// A borrowed array: element (i, j, …) lies at `data[i · strides[0] + j · strides[1] + …]`.
 ///
 /// A stride of 0 repeats a dimension (broadcasting).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct View<'a, T> {
     /// From the first element on.
     pub data: &'a [T],
@@ -13,6 +14,8 @@ pub struct View<'a, T> {
     pub shape: Shape,
     /// The distance between neighbours along each dimension.
     pub strides: [usize; MAX_RANK],
+    /// The same matrix in the form that the products of a linear layer want, if someone made it.
+    pub packed: Option<&'a PackedWeight<T>>,
 }
 
 impl<'a, T> View<'a, T> {
@@ -23,7 +26,7 @@ impl<'a, T> View<'a, T> {
     #[track_caller]
     pub fn new(data: &'a [T], shape: Shape) -> Self {
         assert_eq!(data.len(), shape.elements(), "view: data and shape {shape} differ in size");
-        View { data, shape, strides: shape.contiguous_strides() }
+        View { data, shape, strides: shape.contiguous_strides(), packed: None }
     }
 
     /// The elements row by row, if that is how they lie in memory.

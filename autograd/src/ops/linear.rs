@@ -1,10 +1,13 @@
-//! Linear layer with everything that follows it in a block: bias, activation and residual.
+//! Linear layer with what surrounds it in a block: the activation of its input, bias and residual.
 //!
-//! y = act(x Wᵀ + b) + r
+//! y = act(x) Wᵀ + b + r
+//!
+//! The activation belongs to the layer that reads it, not to the one before: its value then lives in scratch memory, and the
+//! walk back computes it again in the sweep that needs its slope anyway (16 cycles for 16 numbers), so that of the widest
+//! rows of a block only one copy is kept.
 
 use weft_tensor::buffer::with_scratch;
-use weft_tensor::kernels::elementwise::axpy;
-use weft_tensor::kernels::gemm::{Epilogue, Mat, MatMut, matmul};
+use weft_tensor::kernels::gemm::{Epilogue, Mat, MatMut, Weight};
 use weft_tensor::kernels::{activation, norm};
 use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 
@@ -15,6 +18,7 @@ use crate::tape::Var;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Linear {
+    /// Of the input.
     activation: Option<Kind>,
     bias: bool,
     residual: bool,
@@ -66,77 +70,82 @@ impl Op<4> for Linear {
 }
 
 impl Fused<4> for Linear {
-    /// The values before the activation.
-    fn saved_len(&self, [x, weight, _, _]: [Shape; 4]) -> usize {
-        if self.activation.is_some() { x.rows() * weight[0] } else { 0 }
-    }
-
-    fn forward<T: Real>(&self, [x, weight, bias, residual]: [View<'_, T>; 4], y: &mut [T], saved: &mut [T]) {
+    fn forward<T: Real>(&self, [x, weight, bias, residual]: [View<'_, T>; 4], y: &mut [T], _saved: &mut [T]) {
         let (m, k, n) = (x.shape.rows(), x.shape.last(), weight.shape[0]);
-        let x = Mat::new(x.data, m, k);
-        let weight = Mat::new(weight.data, n, k);
-        let bias = self.bias.then_some(bias.data);
-        let residual = self.residual.then_some(residual.data);
+        let epilogue = Epilogue {
+            add: false,
+            bias: self.bias.then_some(bias.data),
+            residual: self.residual.then_some(residual.data),
+        };
+        let mut product = |x: &[T]| matrix(weight).forward(Mat::new(x, m, k), MatMut::new(y, m, n), epilogue);
         match self.activation {
-            None => matmul(x, weight.t(), MatMut::new(y, m, n), Epilogue { add: false, bias, residual }),
-            Some(kind) => {
-                let epilogue = Epilogue { add: false, bias, residual: None };
-                matmul(x, weight.t(), MatMut::new(saved, m, n), epilogue);
-                activation::activation(kind, saved, y);
-                if let Some(residual) = residual {
-                    axpy(T::ONE, residual, y);
-                }
-            }
+            None => product(x.data),
+            Some(kind) => with_scratch(m * k, |a| {
+                activation::activation(kind, x.data, a);
+                product(a);
+            }),
         }
     }
 
-    // With u = x Wᵀ + b and du = dy ∘ act′(u):  dx = du W,  dW = duᵀ x,  db = Σ rows of du,  dr = dy.
+    /// dr = dy.
+    fn passes(&self) -> Option<usize> {
+        self.residual.then_some(3)
+    }
+
+    // With a = act(x):  dx = dy W ∘ act′(x),  dW = dyᵀ a,  db = Σ rows of dy.
     fn backward<T: Real>(
         &self,
         [x, weight, _, _]: [View<'_, T>; 4],
         _y: &[T],
-        saved: &[T],
+        _saved: &[T],
         dy: &mut [T],
-        [dx, dweight, dbias, dresidual]: [Option<Grad<'_, T>>; 4],
+        [dx, dweight, dbias, _]: [Option<Grad<'_, T>>; 4],
     ) {
         let (m, k, n) = (x.shape.rows(), x.shape.last(), weight.shape[0]);
-        let (x, weight) = (Mat::new(x.data, m, k), Mat::new(weight.data, n, k));
-        if let Some(dresidual) = dresidual {
-            super::accumulate(dresidual, dy);
+        if let Some(dbias) = dbias {
+            norm::column_sums(dy, n, dbias);
         }
-        let products = |du: &[T]| {
-            let du_matrix = Mat::new(du, m, n);
-            if let Some(Grad { data, add }) = dx {
-                matmul(du_matrix, weight, MatMut::new(data, m, k), Epilogue { add, ..Epilogue::default() });
-            }
-            if let Some(Grad { data, add }) = dweight {
-                matmul(du_matrix.t(), x, MatMut::new(data, n, k), Epilogue { add, ..Epilogue::default() });
-            }
-            if let Some(dbias) = dbias {
-                norm::column_sums(du, n, dbias);
+        let (weight, dy) = (matrix(weight), Mat::new(dy, m, n));
+        let weight_gradient = |a: &[T]| {
+            if let Some(dweight) = dweight {
+                weight.gradient(dy, Mat::new(a, m, k), dweight);
             }
         };
-        match self.activation {
-            None => products(dy),
-            Some(kind) => with_scratch(dy.len(), |du| {
-                activation::activation_backward(kind, saved, dy, Grad { data: &mut *du, add: false });
-                products(du);
+        match (self.activation, dx) {
+            (None, dx) => {
+                if let Some(dx) = dx {
+                    weight.backward(dy, dx);
+                }
+                weight_gradient(x.data);
+            }
+            (Some(kind), None) => with_scratch(m * k, |a| {
+                activation::activation(kind, x.data, a);
+                weight_gradient(a);
+            }),
+            (Some(kind), Some(dx)) => with_scratch(2 * m * k, |scratch| {
+                let (da, a) = scratch.split_at_mut(m * k);
+                weight.backward(dy, Grad { data: &mut *da, add: false });
+                activation::activation_backward_with_value(kind, x.data, da, dx, a);
+                weight_gradient(a);
             }),
         }
     }
 
     fn reference<'t, T: Real>(&self, [x, weight, bias, residual]: [Var<'t, T>; 4]) -> Var<'t, T> {
         let (shape, n) = (x.shape(), weight.shape()[0]);
-        let mut y = x.reshape([shape.rows(), shape.last()]).matmul_transposed(weight, false, true);
+        let a = self.activation.map_or(x, |kind| super::activation::reference(kind, x));
+        let mut y = a.reshape([shape.rows(), shape.last()]).matmul_transposed(weight, false, true);
         y = y.reshape(shape.with_last(n));
         if self.bias {
             y = y + bias;
         }
-        if let Some(kind) = self.activation {
-            y = super::activation::reference(kind, y);
-        }
         if self.residual { y + residual } else { y }
     }
+}
+
+/// A view of (out, in) as the weight of a layer.
+fn matrix<T: Real>(view: View<'_, T>) -> Weight<'_, T> {
+    Weight::new(Mat::new(view.data, view.shape[0], view.shape[1]), view.packed)
 }
 
 impl<'t, T: Real> Var<'t, T> {
@@ -149,7 +158,7 @@ impl<'t, T: Real> Var<'t, T> {
         self.linear_with(weight, bias, None, None)
     }
 
-    /// act(x Wᵀ + b) + r in one op. Shapes as in [`Var::linear`]; `residual` has the shape of the result.
+    /// act(x) Wᵀ + b + r in one op. Shapes as in [`Var::linear`]; `residual` has the shape of the result.
     ///
     /// # Panics
     /// If the shapes do not fit.

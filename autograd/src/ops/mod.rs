@@ -60,7 +60,13 @@ pub(crate) trait Fused<const N: usize>: Op<N> {
     /// Computes `y` and `saved`, which may hold anything before.
     fn forward<T: Real>(&self, inputs: [View<'_, T>; N], y: &mut [T], saved: &mut [T]);
 
-    /// Writes or adds the gradient of each input that needs one. It is the last use of `dy`, which may be destroyed.
+    /// The input whose gradient is `dy` itself, which `backward` then neither writes nor changes.
+    fn passes(&self) -> Option<usize> {
+        None
+    }
+
+    /// Writes or adds the gradient of each input that needs one. It is the last use of `dy`, which may be destroyed, unless
+    /// an input gets it ([`Fused::passes`]).
     fn backward<T: Real>(
         &self,
         inputs: [View<'_, T>; N],
@@ -144,6 +150,13 @@ macro_rules! ops {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(op) => Primitive::<$pn>::forward(op, first(inputs), y),)*
                     $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::forward(op, first(inputs), y, saved),)*
+                }
+            }
+
+            pub(crate) fn passes(&self) -> Option<usize> {
+                match self {
+                    $($(#[$pmeta])* AnyOp::$P(_) => None,)*
+                    $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::passes(op),)*
                 }
             }
 

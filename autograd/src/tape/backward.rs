@@ -94,7 +94,7 @@ impl<'t, T: Real> Walk<'t, T> {
                 _ => return Some(dy),
             }
         };
-        let targets = inputs.map(|input| self.target(input));
+        let mut targets = inputs.map(|input| self.target(input));
         if op.is_reshape() {
             return self.put(targets[0], dy, grads);
         }
@@ -102,8 +102,9 @@ impl<'t, T: Real> Walk<'t, T> {
             self.primitive(&op, id, inputs, targets, dy, grads);
             return None;
         }
+        let passed = op.passes().map(|i| std::mem::replace(&mut targets[i], Target::Nowhere));
         self.fused(&op, id, inputs, targets, &mut dy, grads);
-        Some(dy)
+        self.put(passed.unwrap_or(Target::Nowhere), dy, grads)
     }
 
     /// A fused op writes the gradients of its inputs where they belong.

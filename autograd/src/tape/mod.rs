@@ -363,7 +363,11 @@ impl<T: Real> Inner<T> {
         if id == ABSENT {
             return View::new(&[], Shape::new(&[0]));
         }
-        View::new(self.data(params, id), self.shape(id))
+        let packed = match self.nodes[id as usize].value {
+            Value::Param(id) => params.packed(id),
+            _ => None,
+        };
+        View { packed, ..View::new(self.data(params, id), self.shape(id)) }
     }
 
     fn release(&mut self, id: u32, pool: &Pool<T>) {

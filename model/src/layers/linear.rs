@@ -17,6 +17,7 @@ impl Linear {
     /// Adds `weight`, normal with standard deviation `std`, and `bias`, zero.
     pub fn new(builder: &mut Builder, n_in: usize, n_out: usize, bias: bool, std: f64) -> Self {
         let weight = builder.add("weight", [n_out, n_in], Init::Normal(std));
+        builder.is_weight(weight);
         let bias = bias.then(|| builder.add("bias", [n_out], Init::Constant(0.0)));
         Linear { weight, bias }
     }
@@ -26,7 +27,7 @@ impl Linear {
         self.forward_with(x, None, None)
     }
 
-    /// act(x Wᵀ + b) + residual.
+    /// act(x) Wᵀ + b + residual.
     pub fn forward_with<'t, T: Real>(
         &self,
         x: Var<'t, T>,

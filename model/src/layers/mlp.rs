@@ -32,11 +32,11 @@ impl Mlp {
 
     /// The layer's output, plus `residual` if there is one. Shape (B, T, C).
     pub fn forward<'t, T: Real>(&self, x: Var<'t, T>, residual: Option<Var<'t, T>>) -> Var<'t, T> {
-        let hidden = if self.gated {
-            self.c_fc.forward(x).gated(self.activation) // (B, T, n_inner)
+        let hidden = self.c_fc.forward(x); // (B, T, n_inner), twice as wide with a gate
+        if self.gated {
+            self.c_proj.forward_with(hidden.gated(self.activation), None, residual)
         } else {
-            self.c_fc.forward_with(x, Some(self.activation), None) // (B, T, n_inner)
-        };
-        self.c_proj.forward_with(hidden, None, residual)
+            self.c_proj.forward_with(hidden, Some(self.activation), residual)
+        }
     }
 }

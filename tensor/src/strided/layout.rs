@@ -150,7 +150,7 @@ impl Layout {
                 self.shape.iter().zip(self.strides).map(|(size, stride)| (size - 1) * stride).sum();
             assert!(last < data.len(), "layout: {} reaches beyond its memory", self.shape);
         }
-        View { data, shape: self.shape, strides: self.strides }
+        View { data, shape: self.shape, strides: self.strides, packed: None }
     }
 }
 
@@ -173,7 +173,7 @@ pub(crate) fn without(shape: &Shape, axis: usize) -> Shape {
 impl<'a, T: Copy> View<'a, T> {
     /// One number as an array without dimensions.
     pub fn scalar(value: &'a T) -> Self {
-        View { data: std::slice::from_ref(value), shape: Shape::SCALAR, strides: [0; MAX_RANK] }
+        View { data: std::slice::from_ref(value), shape: Shape::SCALAR, strides: [0; MAX_RANK], packed: None }
     }
 
     /// Shape and strides.

@@ -99,6 +99,7 @@ impl<'a, T: Real> View<'a, T> {
             data: &self.data[at.min(self.data.len())..],
             shape: Shape::new(&self.shape[rank - 2..]),
             strides,
+            packed: None,
         }
     }
 }

@@ -13,9 +13,11 @@ mod pack;
 mod panel;
 mod split;
 mod tile;
+mod weight;
 
 pub use mat::{Mat, MatMut};
 pub use pack::{Packed, pack_into, packed_len};
+pub use weight::{PackedWeight, Weight};
 
 use crate::Real;
 use blocks::{Job, Right};
