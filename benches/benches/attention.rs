@@ -90,7 +90,7 @@ fn bench(c: &mut Criterion<OfPeak>) {
     let a = Attention { batch: 1, seq_len: 1, n_head: 12, n_kv_head: 12, head_size: 64, scale: 0.125 };
     let (qkv, mut y) = (numbers(a.qkv_len()), numbers(a.y_len()));
     let (mut k, mut v) = (numbers(a.cache_len(capacity)), numbers(a.cache_len(capacity)));
-    let mut decode = || attention_decode(a, past, capacity, &qkv, &mut k, &mut v, &mut y);
+    let mut decode = || attention_decode(a, &[past], capacity, &qkv, &mut k, &mut v, &mut y);
     decode();
     group.throughput(Throughput::Bytes((2 * 4 * a.cache_len(capacity)) as u64));
     group.bench_function(format!("decode (1,12,1,64) behind {past}"), |bencher| bencher.iter(&mut decode));

@@ -223,7 +223,8 @@ fn decoding_repeats_the_forward_pass<T: Real>(a: Attention, capacity: usize, len
             rows.flat_map(|rows| rows[past * width..(past + new.seq_len) * width].to_vec()).collect()
         };
         let mut y = vec![T::ZERO; new.y_len()];
-        attention_decode(new, past, capacity, &part(&qkv, a.qkv_width()), &mut k_cache, &mut v_cache, &mut y);
+        let rows = part(&qkv, a.qkv_width());
+        attention_decode(new, &vec![past; a.batch], capacity, &rows, &mut k_cache, &mut v_cache, &mut y);
         let want = part(&want, a.y_width());
         for (i, (y, want)) in y.iter().zip(want).enumerate() {
             assert_eq!(y.to_f64().to_bits(), want.to_f64().to_bits(), "y[{i}] after {past} rows of {a:?}");
@@ -247,6 +248,39 @@ fn decoding_gives_the_bits_of_the_forward_pass() {
             decoding_repeats_the_forward_pass::<f32>(a, 16, &[1]);
         }
         decoding_repeats_the_forward_pass::<f64>(sizes(2, 20, 2, 1, 5), 20, &[3, 1]);
+    });
+}
+
+#[test]
+fn sequences_of_any_lengths_decode_together() {
+    /// Rows that each sequence already has: none, some, all but one of a block of scores, and more than one block.
+    const PAST: [usize; 4] = [0, 5, 255, 270];
+    let capacity = 280;
+    let a = sizes(PAST.len(), 1, 4, 2, 20);
+    let whole = sizes(1, capacity, 4, 2, 20);
+    let all: Vec<Vec<f32>> = (0..PAST.len()).map(|b| random(whole.qkv_len(), b as u64)).collect();
+    let width = a.qkv_width();
+    at_every_level(|level| {
+        let mut k_cache = vec![f32::NAN; a.cache_len(capacity)];
+        let mut v_cache = k_cache.clone();
+        // Each sequence alone fills its part of the caches, then all go on together.
+        let (one, one_cache) = (sizes(1, 0, 4, 2, 20), k_cache.len() / PAST.len());
+        let caches = k_cache.chunks_mut(one_cache).zip(v_cache.chunks_mut(one_cache));
+        for ((&seq_len, all), (k, v)) in PAST.iter().zip(&all).zip(caches) {
+            let one = Attention { seq_len, ..one };
+            let mut y = vec![0.0; one.y_len()];
+            attention_decode(one, &[0], capacity, &all[..seq_len * width], k, v, &mut y);
+        }
+        let qkv: Vec<f32> =
+            PAST.iter().zip(&all).flat_map(|(t, all)| all[t * width..][..width].to_vec()).collect();
+        let mut y = vec![0.0; a.y_len()];
+        attention_decode(a, &PAST, capacity, &qkv, &mut k_cache, &mut v_cache, &mut y);
+        for ((&t, all), y) in PAST.iter().zip(&all).zip(y.chunks(a.y_width())) {
+            let (mut want, mut lse) = (vec![0.0; whole.y_len()], vec![0.0; whole.lse_len()]);
+            attention(whole, all, &mut want, &mut lse);
+            let want = &want[t * a.y_width()..][..a.y_width()];
+            assert!(bits(y) == bits(want), "row {t} differs beside others at {}", level.name());
+        }
     });
 }
 
@@ -336,7 +370,7 @@ fn heads_must_divide_evenly() {
 fn a_full_cache_takes_no_more() {
     let a = sizes(1, 2, 1, 1, 1);
     let mut cache = vec![0.0f32; a.cache_len(6)];
-    attention_decode(a, 5, 6, &[0.0; 6], &mut cache.clone(), &mut cache, &mut [0.0; 2]);
+    attention_decode(a, &[5], 6, &[0.0; 6], &mut cache.clone(), &mut cache, &mut [0.0; 2]);
 }
 
 #[test]
@@ -348,7 +382,7 @@ fn empty_batches_and_sequences_do_nothing() {
         let mut cache = vec![0.0f32; a.cache_len(4)];
         attention_decode(
             a,
-            2,
+            &vec![2; a.batch],
             6,
             &[],
             &mut vec![0.0; a.cache_len(6)],

@@ -24,6 +24,8 @@ pub struct KvCache<T = f32> {
     keys: Buffer<T>,
     values: Buffer<T>,
     capacity: usize,
+    /// Tokens read so far, of each sequence.
+    past: Vec<usize>,
 }
 
 impl<T: Real> KvCache<T> {
@@ -31,7 +33,7 @@ impl<T: Real> KvCache<T> {
     pub fn new(config: &ModelConfig, batch: usize, capacity: usize) -> Self {
         let kernel = kernel(config.heads(), batch, 1, 1.0);
         let len = kernel.cache_len(capacity);
-        KvCache { keys: Buffer::zeros(len), values: Buffer::zeros(len), capacity }
+        KvCache { keys: Buffer::zeros(len), values: Buffer::zeros(len), capacity, past: vec![0; batch] }
     }
 }
 
@@ -88,11 +90,12 @@ impl Attention {
         let (qkv, factor) = self.project(x, rotary, first); // (B, T, (H + 2 H_kv) D)
         let y = match cache {
             None => qkv.attention(self.heads, factor),
-            Some(KvCache { keys, values, capacity }) => {
+            Some(KvCache { keys, values, capacity, past }) => {
                 let (batch, seq_len) = (qkv.shape()[0], qkv.shape()[1]);
                 let kernel = kernel(self.heads, batch, seq_len, factor);
                 let shape = [batch, seq_len, self.heads.n_head * self.heads.head_size];
-                qkv.compute(shape, |qkv, y| attention_decode(kernel, first, *capacity, qkv, keys, values, y))
+                past.fill(first);
+                qkv.compute(shape, |qkv, y| attention_decode(kernel, past, *capacity, qkv, keys, values, y))
             }
         }; // (B, T, H D)
         self.c_proj.forward_with(y, None, residual)

@@ -9,8 +9,8 @@ use crate::simd::LANES;
 
 /// Appends the keys and values of `a.seq_len` new rows to the caches and attends from the new rows to all rows so far.
 ///
-/// Shapes: `qkv` (B, T, (H + 2·Hkv)·D) holds the new rows only, `y` (B, T, H·D) their results. `past` rows of each
-/// sequence are in the caches already, and there is room for `capacity` in all. A cache has [`Attention::cache_len`]
+/// Shapes: `qkv` (B, T, (H + 2·Hkv)·D) holds the new rows only, `y` (B, T, H·D) their results. Of sequence b `past[b]`
+/// rows are in the caches already, and there is room for `capacity` of each. A cache has [`Attention::cache_len`]
 /// elements: for each sequence and key/value head, keys lie in strips of 16 rows, transposed, (S/16, D, 16), padded to
 /// the size of the values, which lie in rows, (S, D), S and D rounded up to 16. So one query streams through the keys
 /// with whole vectors of scores, through the values with whole vectors of outputs. What lies behind the rows of a
@@ -20,11 +20,11 @@ use crate::simd::LANES;
 /// are divided into calls.
 ///
 /// # Panics
-/// If a slice has the wrong length, or if the new rows do not fit into the capacity.
+/// If a slice has the wrong length, or if the new rows of a sequence do not fit into the capacity.
 #[track_caller]
 pub fn attention_decode<T: Real>(
     a: Attention,
-    past: usize,
+    past: &[usize],
     capacity: usize,
     qkv: &[T],
     k_cache: &mut [T],
@@ -33,7 +33,9 @@ pub fn attention_decode<T: Real>(
 ) {
     a.check();
     let (t, d, group, width) = (a.seq_len, a.head_size, a.group(), a.width());
-    assert!(past + t <= capacity, "attention_decode: {past} + {t} rows in a cache for {capacity}");
+    assert_eq!(past.len(), a.batch, "attention_decode: lengths of the sequences for {a:?}");
+    let longest = past.iter().copied().max().unwrap_or(0);
+    assert!(longest + t <= capacity, "attention_decode: {longest} + {t} rows in a cache for {capacity}");
     assert_eq!(qkv.len(), a.qkv_len(), "attention_decode: length of qkv for {a:?}");
     assert_eq!(y.len(), a.y_len(), "attention_decode: length of y for {a:?}");
     assert_eq!(k_cache.len(), a.cache_len(capacity), "attention_decode: length of the key cache for {a:?}");
@@ -46,7 +48,8 @@ pub fn attention_decode<T: Real>(
 
     let y = Shared::new(y);
     let n_tile = (t * group).div_ceil(QUERY_TILE);
-    let split = a.flops(past) >= WORTH_SPLITTING;
+    let split =
+        past.iter().map(|&past| Attention { batch: 1, ..a }.flops(past)).sum::<usize>() >= WORTH_SPLITTING;
     for_each(a.batch * a.n_kv_head * n_tile, split, |task| {
         let (head, tile) = (task / n_tile, task % n_tile);
         let (b, kv) = (head / a.n_kv_head, head % a.n_kv_head);
@@ -56,7 +59,7 @@ pub fn attention_decode<T: Real>(
             rows: Rows { src: &rows[kv * group * d..], stride: a.qkv_width(), group, d },
             first,
             n: QUERY_TILE.min(t * group - first),
-            past,
+            past: past[b],
             factor: a.log2_factor(),
         };
         let keys = Keys {
@@ -78,7 +81,7 @@ pub fn attention_decode<T: Real>(
 /// Writes the new rows' keys into their lanes of the strips and their values behind the rows that are there.
 fn append<T: Real>(
     a: Attention,
-    past: usize,
+    past: &[usize],
     one_head: usize,
     qkv: &[T],
     k_cache: &mut [T],
@@ -86,7 +89,7 @@ fn append<T: Real>(
 ) {
     let (d, width) = (a.head_size, a.width());
     for (row, fused) in qkv.chunks_exact(a.qkv_width()).enumerate() {
-        let (b, s) = (row / a.seq_len, past + row % a.seq_len);
+        let (b, s) = (row / a.seq_len, past[row / a.seq_len] + row % a.seq_len);
         let (k, v) = fused[a.n_head * d..].split_at(a.n_kv_head * d);
         for (kv, (k, v)) in k.chunks_exact(d).zip(v.chunks_exact(d)).enumerate() {
             let start = (b * a.n_kv_head + kv) * one_head;
