@@ -62,3 +62,45 @@ pub fn all_or_small() -> Vec<Named> {
 pub fn find(name: &str) -> Option<Named> {
     all().into_iter().find(|shape| shape.name == name)
 }
+
+/// A matrix product: (m × k) · (k × n).
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    /// Rows of the result.
+    pub m: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// Terms of each sum.
+    pub k: usize,
+}
+
+/// Squares, and the products of the named shapes' layers.
+pub const PRODUCTS: [Product; 19] = {
+    const fn product(m: usize, n: usize, k: usize) -> Product {
+        Product { m, n, k }
+    }
+    const fn square(n: usize) -> Product {
+        product(n, n, n)
+    }
+    [
+        square(32),
+        square(64),
+        square(128),
+        square(256),
+        square(384),
+        square(512),
+        square(768),
+        square(1000),
+        square(1024),
+        square(1536),
+        square(2048),
+        product(768, 128, 512),
+        product(768, 512, 128),
+        product(512, 192, 64),
+        product(512, 64, 256),
+        product(64, 192, 512),
+        product(4096, 384, 1536),
+        product(4096, 1536, 384),
+        product(256, 50257, 768),
+    ]
+};
