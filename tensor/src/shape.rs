@@ -24,6 +24,7 @@ impl Shape {
     /// # Panics
     /// If there are more than [`MAX_RANK`], or if the number of elements overflows.
     #[track_caller]
+    #[inline]
     pub fn new(sizes: &[usize]) -> Self {
         assert!(sizes.len() <= MAX_RANK, "shape {sizes:?}: at most {MAX_RANK} dimensions");
         let elements = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
@@ -34,27 +35,32 @@ impl Shape {
     }
 
     /// The number of dimensions.
+    #[inline]
     pub fn rank(&self) -> usize {
         self.rank.into()
     }
 
     /// The number of elements: the product of the sizes, 1 for a scalar.
+    #[inline]
     pub fn elements(&self) -> usize {
         self.iter().product()
     }
 
     /// The size of the last dimension, 1 for a scalar: the length of a row.
+    #[inline]
     pub fn last(&self) -> usize {
         <[usize]>::last(self).copied().unwrap_or(1)
     }
 
     /// The number of rows: the product of all sizes but the last.
+    #[inline]
     pub fn rows(&self) -> usize {
         self.iter().take(self.rank().saturating_sub(1)).product()
     }
 
     /// This shape with another last size.
     #[track_caller]
+    #[inline]
     pub fn with_last(mut self, size: usize) -> Self {
         assert!(self.rank > 0, "with_last: a scalar has no last dimension");
         self.dims[self.rank() - 1] = size;
@@ -62,6 +68,7 @@ impl Shape {
     }
 
     /// The distances between neighbours along each dimension when the elements lie row by row.
+    #[inline]
     pub fn contiguous_strides(&self) -> [usize; MAX_RANK] {
         let mut strides = [0; MAX_RANK];
         let mut stride = 1;
@@ -92,6 +99,7 @@ impl Shape {
 impl Deref for Shape {
     type Target = [usize];
 
+    #[inline]
     fn deref(&self) -> &[usize] {
         &self.dims[..self.rank()]
     }
@@ -99,6 +107,7 @@ impl Deref for Shape {
 
 impl<const N: usize> From<[usize; N]> for Shape {
     #[track_caller]
+    #[inline]
     fn from(sizes: [usize; N]) -> Self {
         Shape::new(&sizes)
     }

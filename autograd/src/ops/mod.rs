@@ -81,7 +81,12 @@ pub(crate) trait Fused<const N: usize>: Op<N> {
 }
 
 /// The first `N` of an op's inputs.
-fn first<A, const N: usize>(all: [A; MAX_INPUTS]) -> [A; N] {
+fn first<A: Copy, const N: usize>(all: &[A; MAX_INPUTS]) -> [A; N] {
+    *all.first_chunk().expect("no op has more than MAX_INPUTS inputs")
+}
+
+/// The gradients of the first `N` of an op's inputs.
+fn first_grads<A, const N: usize>(all: [A; MAX_INPUTS]) -> [A; N] {
     let mut all = all.into_iter();
     std::array::from_fn(|_| all.next().expect("no op has more than MAX_INPUTS inputs"))
 }
@@ -132,21 +137,21 @@ macro_rules! ops {
                 matches!(self, AnyOp::Reshape(_))
             }
 
-            pub(crate) fn shape(&self, inputs: [Shape; MAX_INPUTS]) -> Result<Shape, ShapeError> {
+            pub(crate) fn shape(&self, inputs: &[Shape; MAX_INPUTS]) -> Result<Shape, ShapeError> {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(op) => Op::<$pn>::shape(op, first(inputs)),)*
                     $($(#[$fmeta])* AnyOp::$F(op) => Op::<$fn>::shape(op, first(inputs)),)*
                 }
             }
 
-            pub(crate) fn saved_len(&self, inputs: [Shape; MAX_INPUTS]) -> usize {
+            pub(crate) fn saved_len(&self, inputs: &[Shape; MAX_INPUTS]) -> usize {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(_) => 0,)*
                     $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::saved_len(op, first(inputs)),)*
                 }
             }
 
-            pub(crate) fn forward<T: Real>(&self, inputs: [View<'_, T>; MAX_INPUTS], y: &mut [T], saved: &mut [T]) {
+            pub(crate) fn forward<T: Real>(&self, inputs: &[View<'_, T>; MAX_INPUTS], y: &mut [T], saved: &mut [T]) {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(op) => Primitive::<$pn>::forward(op, first(inputs), y),)*
                     $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::forward(op, first(inputs), y, saved),)*
@@ -162,7 +167,7 @@ macro_rules! ops {
 
             pub(crate) fn backward<T: Real>(
                 &self,
-                inputs: [View<'_, T>; MAX_INPUTS],
+                inputs: &[View<'_, T>; MAX_INPUTS],
                 y: &[T],
                 saved: &[T],
                 dy: &mut [T],
@@ -170,7 +175,7 @@ macro_rules! ops {
             ) {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(_) => unreachable!("a primitive's derivative is a graph"),)*
-                    $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::backward(op, first(inputs), y, saved, dy, first(grads)),)*
+                    $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::backward(op, first(inputs), y, saved, dy, first_grads(grads)),)*
                 }
             }
 
@@ -183,7 +188,7 @@ macro_rules! ops {
             ) -> [Option<Var<'t, T>>; MAX_INPUTS] {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(op) => {
-                        let derivatives = Primitive::<$pn>::derivative(op, first(inputs), y, dy, first(needs));
+                        let derivatives = Primitive::<$pn>::derivative(op, first(&inputs), y, dy, first(&needs));
                         let mut derivatives = derivatives.into_iter();
                         std::array::from_fn(|_| derivatives.next().flatten())
                     })*
@@ -194,7 +199,7 @@ macro_rules! ops {
             pub(crate) fn reference<'t, T: Real>(&self, inputs: [Var<'t, T>; MAX_INPUTS]) -> Var<'t, T> {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(_) => unreachable!("a primitive is its own reference"),)*
-                    $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::reference(op, first(inputs)),)*
+                    $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::reference(op, first(&inputs)),)*
                 }
             }
         }

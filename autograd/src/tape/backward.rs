@@ -120,7 +120,7 @@ impl<'t, T: Real> Walk<'t, T> {
         // One of two equal targets is written apart and added afterwards.
         let repeated: [bool; MAX_INPUTS] = std::array::from_fn(|i| targets[..i].contains(&targets[i]));
         let mut apart: [Option<(Buffer<T>, bool)>; MAX_INPUTS] = std::array::from_fn(|i| {
-            let len = self.tape.inner.borrow().shape(inputs[i]).elements();
+            let len = self.tape.inner.borrow().shape(self.tape.params, inputs[i]).elements();
             match targets[i] {
                 Target::Nowhere => None,
                 _ if repeated[i] => Some((self.tape.take(len), false)),
@@ -146,7 +146,7 @@ impl<'t, T: Real> Walk<'t, T> {
                     *output = Some(Grad { data, add: *add });
                 }
             }
-            op.backward(views, y, node.saved.as_deref().unwrap_or_default(), dy, outputs);
+            op.backward(&views, y, node.saved.as_deref().unwrap_or_default(), dy, outputs);
         }
         for i in 0..MAX_INPUTS {
             if let Some((buffer, _)) = apart[i].take()
@@ -170,7 +170,7 @@ impl<'t, T: Real> Walk<'t, T> {
         let tape = self.tape;
         let (mark, shape) = {
             let inner = tape.inner.borrow();
-            (inner.nodes.len() as u32, inner.shape(id))
+            (inner.nodes.len() as u32, inner.shape(tape.params, id))
         };
         let dy = tape.push_leaf(shape, dy, false);
         let needs = targets.map(|target| target != Target::Nowhere);
@@ -178,7 +178,7 @@ impl<'t, T: Real> Walk<'t, T> {
         let roots = derivatives.map(|derivative| derivative.map(|var| tape.inner.borrow().root(var.id)));
         for (i, derivative) in derivatives.into_iter().enumerate() {
             let (Some(derivative), true) = (derivative, needs[i]) else { continue };
-            let expected = tape.inner.borrow().shape(inputs[i]);
+            let expected = tape.inner.borrow().shape(tape.params, inputs[i]);
             assert_eq!(derivative.shape(), expected, "derivative {i} of `{}` has the wrong shape", op.name());
             // Two inputs may share one derivative, as those of a sum do: the last of them takes the buffer.
             let last = roots[i].is_some_and(|root| root >= mark) && !roots[i + 1..].contains(&roots[i]);
@@ -246,8 +246,8 @@ impl<'t, T: Real> Walk<'t, T> {
                 let inner = tape.inner.borrow();
                 let node = &inner.nodes[id as usize];
                 let (Value::Released, Some(op)) = (&node.value, &node.op) else { continue };
-                let shapes = node.inputs.map(|input| inner.shape(input));
-                (op.clone(), node.inputs, node.shape, op.saved_len(shapes))
+                let shapes = node.inputs.map(|input| inner.shape(tape.params, input));
+                (op.clone(), node.inputs, node.shape, op.saved_len(&shapes))
             };
             let (y, saved) = tape.run(&op, inputs, shape, saved_len);
             let node = &mut tape.inner.borrow_mut().nodes[id as usize];

@@ -14,6 +14,9 @@ use crate::params::{ParamId, Params};
 /// Stands for an input that an op does not have.
 pub(crate) const ABSENT: u32 = u32::MAX;
 
+/// Marks the handle of a parameter on a tape that does not record: the rest is the number of the parameter, which has no node.
+const PARAM: u32 = 1 << 31;
+
 /// Where the value of a node is.
 enum Value<T> {
     /// In a buffer of the node's own.
@@ -143,6 +146,9 @@ impl<'p, T: Real> Tape<'p, T> {
 
     /// A parameter. The same handle however often it is asked for.
     pub fn param(&self, id: ParamId) -> Var<'_, T> {
+        if !self.recording.get() {
+            return self.var(PARAM | id.0);
+        }
         let known = self.inner.borrow().param_nodes[id.0 as usize];
         if known != ABSENT {
             return self.var(known);
@@ -226,14 +232,14 @@ impl<'p, T: Real> Tape<'p, T> {
         }
         let (shape, saved_len, needs_grad) = {
             let inner = self.inner.borrow();
-            let shapes = ids.map(|id| inner.shape(id));
-            let shape = match op.shape(shapes) {
+            let shapes = ids.map(|id| inner.shape(self.params, id));
+            let shape = match op.shape(&shapes) {
                 Ok(shape) => shape,
                 // Not in a closure, so that the panic is at the caller's line.
                 Err(error) => panic!("{error}"),
             };
-            let needs_grad = ids.iter().any(|&id| id != ABSENT && inner.nodes[id as usize].needs_grad);
-            (shape, op.saved_len(shapes), needs_grad && self.recording.get())
+            let needs_grad = |&id: &u32| id != ABSENT && inner.nodes[id as usize].needs_grad;
+            (shape, op.saved_len(&shapes), self.recording.get() && ids.iter().any(needs_grad))
         };
         if op.is_reshape() {
             let value = Value::Alias(self.inner.borrow().root(ids[0]));
@@ -259,7 +265,7 @@ impl<'p, T: Real> Tape<'p, T> {
         let mut saved = (saved_len > 0).then(|| self.take(saved_len));
         let inner = self.inner.borrow();
         let views = ids.map(|id| inner.view(self.params, id));
-        op.forward(views, &mut y, saved.as_deref_mut().unwrap_or_default());
+        op.forward(&views, &mut y, saved.as_deref_mut().unwrap_or_default());
         (y, saved)
     }
 
@@ -332,13 +338,25 @@ impl<T: Real> Drop for Tape<'_, T> {
     }
 }
 
+/// The parameter that a handle without a node stands for.
+fn without_node(id: u32) -> Option<ParamId> {
+    (id & PARAM != 0 && id != ABSENT).then_some(ParamId(id & !PARAM))
+}
+
 impl<T: Real> Inner<T> {
-    fn shape(&self, id: u32) -> Shape {
-        if id == ABSENT { Shape::new(&[0]) } else { self.nodes[id as usize].shape }
+    fn shape(&self, params: &Params<T>, id: u32) -> Shape {
+        match (id, without_node(id)) {
+            (ABSENT, _) => Shape::new(&[0]),
+            (_, Some(param)) => params.layout().shape(param),
+            _ => self.nodes[id as usize].shape,
+        }
     }
 
     /// The node that holds the value of `id`.
     fn root(&self, id: u32) -> u32 {
+        if without_node(id).is_some() {
+            return id;
+        }
         match self.nodes[id as usize].value {
             Value::Alias(root) => root,
             _ => id,
@@ -347,7 +365,11 @@ impl<T: Real> Inner<T> {
 
     #[track_caller]
     fn data<'a>(&'a self, params: &'a Params<T>, id: u32) -> &'a [T] {
-        let root = &self.nodes[self.root(id) as usize];
+        let root = self.root(id);
+        if let Some(param) = without_node(root) {
+            return params.get(param);
+        }
+        let root = &self.nodes[root as usize];
         match &root.value {
             Value::Owned(buffer) => buffer,
             Value::Param(id) => params.get(*id),
@@ -363,11 +385,12 @@ impl<T: Real> Inner<T> {
         if id == ABSENT {
             return View::new(&[], Shape::new(&[0]));
         }
-        let packed = match self.nodes[id as usize].value {
-            Value::Param(id) => params.packed(id),
+        let param = without_node(id).or_else(|| match self.nodes[id as usize].value {
+            Value::Param(id) => Some(id),
             _ => None,
-        };
-        View { packed, ..View::new(self.data(params, id), self.shape(id)) }
+        });
+        let packed = param.and_then(|param| params.packed(param));
+        View { packed, ..View::new(self.data(params, id), self.shape(params, id)) }
     }
 
     fn release(&mut self, id: u32, pool: &Pool<T>) {
@@ -391,7 +414,7 @@ impl<'t, T: Real> Var<'t, T> {
 
     /// The shape.
     pub fn shape(self) -> Shape {
-        self.tape.inner.borrow().shape(self.id)
+        self.tape.inner.borrow().shape(self.tape.params, self.id)
     }
 
     /// Lets `f` read the values, row by row.
