@@ -9,7 +9,7 @@ use crate::Error;
 use crate::bigram::Bigram;
 use crate::config::{ModelConfig, ModelKind, Position};
 use crate::init::Builder;
-use crate::layers::{KvCache, Pass};
+use crate::layers::{Cache, Pass};
 use crate::text::Batch;
 use crate::transformer::Transformer;
 
@@ -68,19 +68,36 @@ impl Model {
         &self.weights
     }
 
-    /// The score of every token to come next: (B, T, V). See [`Transformer::logits`].
+    /// The score of every token to come next, after each token: (B, T, V). See [`Transformer::logits`].
     pub fn logits<'t, T: Real>(
         &self,
         tape: &'t Tape<'t, T>,
         ids: &Arc<[u32]>,
         seq_len: usize,
-        first: usize,
-        caches: Option<&mut [KvCache<T>]>,
         pass: Pass,
     ) -> Var<'t, T> {
         match &self.network {
-            Network::Transformer(model) => model.logits(tape, ids, seq_len, first, caches, pass),
+            Network::Transformer(model) => model.logits(tape, ids, seq_len, pass),
             Network::Bigram(model) => model.logits(tape, ids, seq_len),
+        }
+    }
+
+    /// The score of every token to come next, after the last token of each sequence: (B, 1, V). See
+    /// [`Transformer::next_logits`].
+    pub fn next_logits<'t, T: Real>(
+        &self,
+        tape: &'t Tape<'t, T>,
+        ids: &Arc<[u32]>,
+        seq_len: usize,
+        cache: &mut Cache<T>,
+        slots: &[usize],
+    ) -> Var<'t, T> {
+        match &self.network {
+            Network::Transformer(model) => model.next_logits(tape, ids, seq_len, cache, slots),
+            Network::Bigram(model) => {
+                cache.advance(slots, seq_len);
+                model.logits(tape, ids, seq_len).slice(1, seq_len - 1..seq_len)
+            }
         }
     }
 
@@ -92,15 +109,15 @@ impl Model {
         scale: f64,
         pass: Pass,
     ) -> Var<'t, T> {
-        let logits = self.logits(tape, &batch.inputs, batch.seq_len, 0, None, pass);
+        let logits = self.logits(tape, &batch.inputs, batch.seq_len, pass);
         logits.cross_entropy(batch.targets.clone(), scale)
     }
 
-    /// An empty cache for each block, with room for `block_size` tokens of `batch` sequences.
-    pub fn caches<T: Real>(&self, batch: usize) -> Vec<KvCache<T>> {
+    /// An empty cache with room for `capacity` tokens of each of `slots` sequences.
+    pub fn cache<T: Real>(&self, slots: usize, capacity: usize) -> Cache<T> {
         match &self.network {
-            Network::Transformer(model) => model.caches(batch),
-            Network::Bigram(_) => Vec::new(),
+            Network::Transformer(model) => model.cache(slots, capacity),
+            Network::Bigram(_) => Cache::new(&self.config, 0, slots, capacity),
         }
     }
 

@@ -8,7 +8,7 @@ use weft_tensor::{Buffer, Real};
 
 use crate::config::{ModelConfig, Position};
 use crate::init::{Builder, Init};
-use crate::layers::{Block, Embedding, KvCache, NormLayer, Pass};
+use crate::layers::{Angles, Block, Cache, Embedding, NormLayer, Pass};
 
 /// A decoder-only transformer (Vaswani et al. 2017, arXiv:1706.03762; Radford et al. 2019).
 pub struct Transformer {
@@ -49,54 +49,71 @@ impl Transformer {
 
     /// The score of every token to come next, after each token: (B, T, V).
     ///
-    /// `ids` are B sequences of `seq_len` tokens, of which the first is at position `first`: 0 without a cache, else the number
-    /// of tokens that `caches`, one for each block, hold already.
+    /// `ids` are B sequences of `seq_len` tokens.
     pub fn logits<'t, T: Real>(
         &self,
         tape: &'t Tape<'t, T>,
         ids: &Arc<[u32]>,
         seq_len: usize,
-        first: usize,
-        caches: Option<&mut [KvCache<T>]>,
         pass: Pass,
     ) -> Var<'t, T> {
-        let mut x = self.embedding.forward(tape, ids, seq_len, first); // (B, T, C)
+        let mut x = self.embedding.forward(tape, ids, seq_len); // (B, T, C)
         if let Some(key) = pass.dropout {
             x = x.dropout(self.config.dropout, key.mask(0));
         }
-        let rotary = self.angles(tape);
-        match caches {
-            None => {
-                for block in &self.h {
-                    x = tape.frugally(|| block.forward(x, rotary, first, None, pass));
-                }
-            }
-            Some(caches) => {
-                for (block, cache) in self.h.iter().zip(caches) {
-                    x = tape.frugally(|| block.forward(x, rotary, first, Some(cache), pass));
-                }
-            }
+        let angles = self.angles(tape);
+        for block in &self.h {
+            x = tape.frugally(|| block.forward(x, angles, None, pass));
         }
-        let head = tape.param(self.lm_head.unwrap_or(self.embedding.table()));
-        self.ln_f.forward(x).linear(head, None) // (B, T, V)
+        self.head(x)
+    }
+
+    /// The score of every token to come next, after the last token of each sequence: (B, 1, V).
+    ///
+    /// `ids` are the next `seq_len` tokens of each sequence in `slots` of `cache`, and are added to it.
+    pub fn next_logits<'t, T: Real>(
+        &self,
+        tape: &'t Tape<'t, T>,
+        ids: &Arc<[u32]>,
+        seq_len: usize,
+        cache: &mut Cache<T>,
+        slots: &[usize],
+    ) -> Var<'t, T> {
+        let positions = cache.positions(slots, seq_len);
+        let mut x = self.embedding.forward_at(tape, ids, seq_len, &positions); // (B, T, C)
+        let angles = self.angles_at(tape, &positions);
+        for (block, memory) in self.h.iter().zip(cache.memories(slots)) {
+            x = tape.frugally(|| block.forward(x, angles, Some(memory), Pass::default()));
+        }
+        cache.advance(slots, seq_len);
+        if seq_len > 1 {
+            x = x.slice(1, seq_len - 1..seq_len); // (B, 1, C)
+        }
+        self.head(x)
+    }
+
+    /// From the last block's vectors to the logits: (B, T, C) to (B, T, V).
+    fn head<'t, T: Real>(&self, x: Var<'t, T>) -> Var<'t, T> {
+        let head = x.tape().param(self.lm_head.unwrap_or(self.embedding.table()));
+        self.ln_f.forward(x).linear(head, None)
     }
 
     /// How much each token of one sequence attends to each: for every block, (H, T, T).
     pub fn attention_weights<T: Real>(&self, tape: &Tape<'_, T>, ids: &Arc<[u32]>) -> Vec<Vec<T>> {
         let seq_len = ids.len();
-        let mut x = self.embedding.forward(tape, ids, seq_len, 0);
-        let rotary = self.angles(tape);
+        let mut x = self.embedding.forward(tape, ids, seq_len);
+        let angles = self.angles(tape);
         let mut weights = Vec::new();
         for block in &self.h {
-            weights.push(block.attention_weights(x, rotary));
-            x = block.forward(x, rotary, 0, None, Pass::default());
+            weights.push(block.attention_weights(x, angles));
+            x = block.forward(x, angles, None, Pass::default());
         }
         weights
     }
 
-    /// An empty cache for each block, with room for `block_size` tokens of `batch` sequences.
-    pub fn caches<T: Real>(&self, batch: usize) -> Vec<KvCache<T>> {
-        self.h.iter().map(|_| KvCache::new(&self.config, batch, self.config.block_size)).collect()
+    /// An empty cache with room for `capacity` tokens of each of `slots` sequences.
+    pub fn cache<T: Real>(&self, slots: usize, capacity: usize) -> Cache<T> {
+        Cache::new(&self.config, self.h.len(), slots, capacity)
     }
 
     /// The table of token vectors, (V, C).
@@ -105,8 +122,18 @@ impl Transformer {
     }
 
     /// The angles of all places, where the model uses them.
-    fn angles<'t, T: Real>(&self, tape: &'t Tape<'t, T>) -> Option<Var<'t, T>> {
+    fn angles<'t, T: Real>(&self, tape: &'t Tape<'t, T>) -> Option<Angles<'t, T>> {
         let shape = [2, self.config.block_size, self.config.head_size() / 2];
-        self.angles.as_ref().map(|angles| tape.constant_from_f64(angles, shape))
+        self.angles.as_ref().map(|angles| Angles::OfPlaces(tape.constant_from_f64(angles, shape)))
+    }
+
+    /// The angles of these places, where the model uses angles.
+    fn angles_at<'t, T: Real>(&self, tape: &'t Tape<'t, T>, positions: &[u32]) -> Option<Angles<'t, T>> {
+        let (all, half) = (self.angles.as_ref()?, self.config.head_size() / 2);
+        let rows = all.chunks_exact(self.config.block_size * half).flat_map(|part| {
+            positions.iter().flat_map(move |&position| &part[position as usize * half..][..half])
+        });
+        let rows: Vec<f64> = rows.copied().collect();
+        Some(Angles::OfRows(tape.constant_from_f64(&rows, [2, positions.len(), half])))
     }
 }

@@ -3,7 +3,7 @@
 
 use weft_autograd::{Params, Pool, Tape};
 use weft_model::config::{ActivationName, ModelConfig, Norm, Position, Score, TrainConfig};
-use weft_model::generate::{Sample, SampleConfig, context_start, generate};
+use weft_model::generate::{Sample, SampleConfig, context_start, generate, tokens};
 use weft_model::layers::Pass;
 use weft_model::model::Model;
 use weft_model::text::{Corpus, Dataset, Format, SplitFractions, Vocab};
@@ -204,7 +204,49 @@ fn a_sample_depends_on_its_number_alone() {
             assert_eq!(sample(i, 1), std::slice::from_ref(alone), "{name}: sample {i} alone and among 20");
         }
         assert_eq!(sample(3, 9), all[3..12], "{name}: another batch");
+        let mut prepared = params.clone();
+        prepared.prepare(model.weights());
+        let packed = generate(&model, &prepared, &vocab, &prompt, 0, 20, &SAMPLE).unwrap();
+        assert_eq!(packed, all, "{name}: prepared weights show");
+        for (i, sample) in all.iter().enumerate().take(3) {
+            let one_by_one = tokens(&model, &prepared, &vocab, &prompt, i, &SAMPLE).unwrap();
+            let text: Vec<u32> = prompt.iter().copied().chain(one_by_one).collect();
+            assert_eq!(text, sample.tokens, "{name}: sample {i} token by token");
+        }
     }
+}
+
+#[test]
+fn many_samples_are_the_same_as_few() {
+    // More than the batches of all threads hold: finished texts make room for others, at every length.
+    const MANY: usize = 300;
+    for (name, vocab, model, params) in samplers().into_iter().step_by(5) {
+        for prompt in ["", "theloom"] {
+            let prompt = vocab.encode(prompt).unwrap();
+            let sample = |first, n| generate(&model, &params, &vocab, &prompt, first, n, &SAMPLE).unwrap();
+            let all = on_threads(1, || sample(0, MANY));
+            for threads in [2, 3, 7] {
+                assert_eq!(
+                    on_threads(threads, || sample(0, MANY)),
+                    all,
+                    "{name}: {threads} threads and 1 differ"
+                );
+            }
+            for i in [0, 63, 64, 150, 299] {
+                assert_eq!(sample(i, 1), all[i..=i], "{name}: sample {i} alone and among {MANY}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sample_of_no_tokens_is_its_prompt() {
+    let (_, vocab, model, params) = samplers().swap_remove(0);
+    let prompt = vocab.encode("the").unwrap();
+    let config = SampleConfig { max_new_tokens: 0, ..SAMPLE };
+    let samples = generate(&model, &params, &vocab, &prompt, 0, 2, &config).unwrap();
+    assert_eq!(samples, vec![Sample { tokens: prompt.clone(), logprob: 0.0 }; 2]);
+    assert_eq!(tokens(&model, &params, &vocab, &prompt, 0, &config).unwrap().next(), None);
 }
 
 /// Sample number `index` with every logit computed from the start of the context.
@@ -216,7 +258,7 @@ fn without_cache(model: &Model, params: &Params, vocab: &Vocab, prompt: &[u32], 
     for new in 0..SAMPLE.max_new_tokens {
         let context = &text[context_start(text.len(), model.config().block_size)..];
         let tape = Tape::inference(params, &pool);
-        let logits = model.logits(&tape, &context.into(), context.len(), 0, None, Pass::default()).to_vec();
+        let logits = model.logits(&tape, &context.into(), context.len(), Pass::default()).to_vec();
         let uniform = Key::new(SAMPLE.seed, Purpose::Sampling, new as u64, index).f64_at(0);
         let (id, its) = SAMPLE.draw(&logits[logits.len() - vocab_size..], uniform, &mut order);
         logprob += its;

@@ -102,7 +102,7 @@ impl Golden {
         let batch = self.batches("tokens", "targets").remove(0);
         {
             let tape = Tape::new(&params, &pool);
-            let logits = model.logits(&tape, &batch.inputs, batch.seq_len, 0, None, Pass::default());
+            let logits = model.logits(&tape, &batch.inputs, batch.seq_len, Pass::default());
             figures.logits = worst(&logits.to_vec(), &self.floats("logits").1);
         }
         figures.loss =

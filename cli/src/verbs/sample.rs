@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 use weft_model::checkpoint::Checkpoint;
-use weft_model::generate::{SampleConfig, generate};
+use weft_model::generate::{SampleConfig, generate, tokens};
 
 use crate::args::ModelArg;
 use crate::load;
@@ -20,8 +20,10 @@ Examples:
   weft sample runs/names -n 5 --prompt mar --temperature 0.8
   weft sample runs/names --json | head -3";
 
-/// Samples that are made before they are printed: a multiple of what is computed together.
-const CHUNK: usize = 64;
+/// Samples that are made before the first are printed. Then twice as many each time, up to a limit: the more are made
+/// together, the better they fill the machine, and the longer one waits for them.
+const FIRST: usize = 64;
+const MOST: usize = 4096;
 
 #[derive(Debug, Args)]
 pub(crate) struct SampleArgs {
@@ -73,15 +75,30 @@ pub(crate) fn run(args: &SampleArgs) -> anyhow::Result<ExitCode> {
     let SampleArgs { temperature, top_k, top_p, min_p, max_new_tokens, seed, .. } = *args;
     let config = SampleConfig { temperature, top_k, top_p, min_p, max_new_tokens, seed };
     config.validate()?;
-    let Checkpoint { description, model, params, .. } = load::model(&args.model.model)?.checkpoint;
+    let Checkpoint { description, model, mut params, .. } = load::model(&args.model.model)?.checkpoint;
+    params.prepare(model.weights());
     let vocab = &description.vocab;
     let prompt = vocab.encode(&args.prompt)?;
     let is_lines = vocab.boundary().is_some();
     let n = args.num_samples.unwrap_or(if is_lines { 20 } else { 1 });
     let to_terminal = std::io::stdout().is_terminal();
     let mut out = stdout();
-    for first in (0..n).step_by(CHUNK) {
-        let samples = generate(&model, &params, vocab, &prompt, first, CHUNK.min(n - first), &config)?;
+    if n == 1 && !args.json {
+        // A single text appears as it is written.
+        write!(out, "{}", shown(&args.prompt, to_terminal))?;
+        for id in tokens(&model, &params, vocab, &prompt, 0, &config)? {
+            write!(out, "{}", shown(&vocab.decode(&[id])?, to_terminal))?;
+            if to_terminal {
+                out.flush()?;
+            }
+        }
+        writeln!(out)?;
+        out.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (mut first, mut chunk) = (0, FIRST);
+    while first < n {
+        let samples = generate(&model, &params, vocab, &prompt, first, chunk.min(n - first), &config)?;
         for (i, sample) in samples.iter().enumerate() {
             let text = vocab.decode(&sample.tokens)?;
             if args.json {
@@ -95,6 +112,8 @@ pub(crate) fn run(args: &SampleArgs) -> anyhow::Result<ExitCode> {
             writeln!(out, "{}", shown(&text, to_terminal))?;
         }
         out.flush()?;
+        first += samples.len();
+        chunk = MOST.min(2 * chunk);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,10 +2,10 @@
 
 use weft_autograd::ops::Heads;
 use weft_autograd::{ParamId, Var};
-use weft_tensor::kernels::attention::{self, attention_decode};
-use weft_tensor::{Buffer, Real};
+use weft_tensor::Real;
+use weft_tensor::kernels::attention;
 
-use super::Linear;
+use super::{Linear, Memory};
 use crate::config::{ModelConfig, Score};
 use crate::init::{Builder, Init};
 
@@ -19,22 +19,13 @@ pub struct Attention {
     heads: Heads,
 }
 
-/// Keys and values of the tokens read so far, for one layer.
-pub struct KvCache<T = f32> {
-    keys: Buffer<T>,
-    values: Buffer<T>,
-    capacity: usize,
-    /// Tokens read so far, of each sequence.
-    past: Vec<usize>,
-}
-
-impl<T: Real> KvCache<T> {
-    /// Room for `capacity` tokens of each of `batch` sequences.
-    pub fn new(config: &ModelConfig, batch: usize, capacity: usize) -> Self {
-        let kernel = kernel(config.heads(), batch, 1, 1.0);
-        let len = kernel.cache_len(capacity);
-        KvCache { keys: Buffer::zeros(len), values: Buffer::zeros(len), capacity, past: vec![0; batch] }
-    }
+/// Cosines and sines by which rotary positions turn queries and keys.
+#[derive(Clone, Copy)]
+pub enum Angles<'t, T: Real> {
+    /// Of each place from the first on: (2, at least T, D/2).
+    OfPlaces(Var<'t, T>),
+    /// Of the place of each row: (2, B · T, D/2).
+    OfRows(Var<'t, T>),
 }
 
 fn kernel(heads: Heads, batch: usize, seq_len: usize, scale: f64) -> attention::Attention {
@@ -57,53 +48,53 @@ impl Attention {
     }
 
     /// Queries, keys and values as the scores see them, (B, T, (H + 2 H_kv) D), and the factor of their products.
-    fn project<'t, T: Real>(
-        &self,
-        x: Var<'t, T>,
-        rotary: Option<Var<'t, T>>,
-        first: usize,
-    ) -> (Var<'t, T>, f64) {
+    fn project<'t, T: Real>(&self, x: Var<'t, T>, angles: Option<Angles<'t, T>>) -> (Var<'t, T>, f64) {
         let mut qkv = self.c_attn.forward(x);
         let mut factor = 1.0 / (self.heads.head_size as f64).sqrt();
         if let Some(scale) = self.scale {
             qkv = qkv.cosine_heads(x.tape().param(scale), self.heads);
             factor = 1.0;
         }
-        if let Some(table) = rotary {
-            qkv = qkv.rotary(table, self.heads, first);
+        match angles {
+            None => {}
+            Some(Angles::OfPlaces(table)) => qkv = qkv.rotary(table, self.heads, 0),
+            // All rows as one sequence, whose places have these angles.
+            Some(Angles::OfRows(table)) => {
+                let shape = qkv.shape();
+                let rows = qkv.reshape([1, shape.rows(), shape.last()]);
+                qkv = rows.rotary(table, self.heads, 0).reshape(shape);
+            }
         }
         (qkv, factor)
     }
 
     /// What each token finds, plus `residual` if there is one. Shape (B, T, C).
     ///
-    /// The tokens are at positions `first` onwards. With a `cache` that holds the `first` tokens before them they attend to
-    /// those too, and are added to it.
+    /// Without a `memory` the first token of each sequence is at its first place. With one the tokens come after those that
+    /// it holds: they attend to those too, and are added to it.
     pub fn forward<'t, T: Real>(
         &self,
         x: Var<'t, T>,
-        rotary: Option<Var<'t, T>>,
-        first: usize,
-        cache: Option<&mut KvCache<T>>,
+        angles: Option<Angles<'t, T>>,
+        memory: Option<Memory<'_, T>>,
         residual: Option<Var<'t, T>>,
     ) -> Var<'t, T> {
-        let (qkv, factor) = self.project(x, rotary, first); // (B, T, (H + 2 H_kv) D)
-        let y = match cache {
+        let (qkv, factor) = self.project(x, angles); // (B, T, (H + 2 H_kv) D)
+        let y = match memory {
             None => qkv.attention(self.heads, factor),
-            Some(KvCache { keys, values, capacity, past }) => {
+            Some(memory) => {
                 let (batch, seq_len) = (qkv.shape()[0], qkv.shape()[1]);
                 let kernel = kernel(self.heads, batch, seq_len, factor);
                 let shape = [batch, seq_len, self.heads.n_head * self.heads.head_size];
-                past.fill(first);
-                qkv.compute(shape, |qkv, y| attention_decode(kernel, past, *capacity, qkv, keys, values, y))
+                qkv.compute(shape, |qkv, y| memory.attend(kernel, qkv, y))
             }
         }; // (B, T, H D)
         self.c_proj.forward_with(y, None, residual)
     }
 
     /// How much each token attends to each: (B, H, T, T), every row summing to 1.
-    pub fn weights<'t, T: Real>(&self, x: Var<'t, T>, rotary: Option<Var<'t, T>>) -> Vec<T> {
-        let (qkv, factor) = self.project(x, rotary, 0);
+    pub fn weights<'t, T: Real>(&self, x: Var<'t, T>, angles: Option<Angles<'t, T>>) -> Vec<T> {
+        let (qkv, factor) = self.project(x, angles);
         let (batch, seq_len) = (qkv.shape()[0], qkv.shape()[1]);
         let mut weights = vec![T::ZERO; batch * self.heads.n_head * seq_len * seq_len];
         let kernel = kernel(self.heads, batch, seq_len, factor);

@@ -3,7 +3,7 @@
 use weft_autograd::Var;
 use weft_tensor::Real;
 
-use super::{Attention, KvCache, Mlp, NormLayer, Pass};
+use super::{Angles, Attention, Memory, Mlp, NormLayer, Pass};
 use crate::config::ModelConfig;
 use crate::init::Builder;
 
@@ -42,23 +42,22 @@ impl Block {
     pub fn forward<'t, T: Real>(
         &self,
         x: Var<'t, T>,
-        rotary: Option<Var<'t, T>>,
-        first: usize,
-        cache: Option<&mut KvCache<T>>,
+        angles: Option<Angles<'t, T>>,
+        memory: Option<Memory<'_, T>>,
         pass: Pass,
     ) -> Var<'t, T> {
         if let (Some(key), true) = (pass.dropout, self.dropout > 0.0) {
             let drop =
                 |y: Var<'t, T>, place: u32| y.dropout(self.dropout, key.mask(1 + 2 * self.index + place));
-            let x = x + drop(self.attn.forward(self.ln_1.forward(x), rotary, first, cache, None), 0);
+            let x = x + drop(self.attn.forward(self.ln_1.forward(x), angles, memory, None), 0);
             return x + drop(self.mlp.forward(self.ln_2.forward(x), None), 1);
         }
-        let x = self.attn.forward(self.ln_1.forward(x), rotary, first, cache, Some(x)); // (B, T, C)
+        let x = self.attn.forward(self.ln_1.forward(x), angles, memory, Some(x)); // (B, T, C)
         self.mlp.forward(self.ln_2.forward(x), Some(x)) // (B, T, C)
     }
 
     /// The attention weights of this block, (B, H, T, T).
-    pub fn attention_weights<'t, T: Real>(&self, x: Var<'t, T>, rotary: Option<Var<'t, T>>) -> Vec<T> {
-        self.attn.weights(self.ln_1.forward(x), rotary)
+    pub fn attention_weights<'t, T: Real>(&self, x: Var<'t, T>, angles: Option<Angles<'t, T>>) -> Vec<T> {
+        self.attn.weights(self.ln_1.forward(x), angles)
     }
 }

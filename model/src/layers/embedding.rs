@@ -30,15 +30,29 @@ impl Embedding {
         self.wte
     }
 
-    /// The vectors of B · `seq_len` tokens, the first of each sequence at position `first`: (B, T, C).
+    /// The vectors of B sequences of `seq_len` tokens, each from its first place on: (B, T, C).
     pub fn forward<'t, T: Real>(
         &self,
         tape: &'t Tape<'t, T>,
         ids: &Arc<[u32]>,
         seq_len: usize,
-        first: usize,
     ) -> Var<'t, T> {
-        let positions = self.wpe.map(|wpe| (tape.param(wpe), first));
+        let positions = self.wpe.map(|wpe| (tape.param(wpe), 0));
         tape.param(self.wte).embedding(ids.clone(), seq_len, positions)
+    }
+
+    /// The vectors of B sequences of `seq_len` tokens, each token at its own place: (B, T, C).
+    pub fn forward_at<'t, T: Real>(
+        &self,
+        tape: &'t Tape<'t, T>,
+        ids: &Arc<[u32]>,
+        seq_len: usize,
+        positions: &Arc<[u32]>,
+    ) -> Var<'t, T> {
+        let x = tape.param(self.wte).embedding(ids.clone(), seq_len, None);
+        match self.wpe {
+            Some(wpe) => x + tape.param(wpe).embedding(positions.clone(), seq_len, None),
+            None => x,
+        }
     }
 }

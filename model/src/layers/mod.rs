@@ -2,13 +2,15 @@
 
 mod attention;
 mod block;
+mod cache;
 mod embedding;
 mod linear;
 mod mlp;
 mod norm;
 
-pub use attention::{Attention, KvCache};
+pub use attention::{Angles, Attention};
 pub use block::Block;
+pub use cache::{Cache, Memory};
 pub use embedding::Embedding;
 pub use linear::Linear;
 pub use mlp::Mlp;
