@@ -1,10 +1,8 @@
 """PyTorch as a peer: how long the same training step takes there, on the same machine.
 
     pytorch.py time --shape names --mode eager --seconds 5
-    pytorch.py compare --shape names --shape shakes --mode eager --rounds 5
 
-`time` prints one JSON line. `compare` runs PyTorch and weft in turn, a few seconds each for several rounds, so that
-whatever else the machine does falls on both, and prints one table. The model is GPT-2's as people write it in
+It prints one JSON line; compare.py beside this file runs it in turn with weft. The model is GPT-2's as people write it in
 PyTorch: layer norm, learned positions, one fused query/key/value projection, `scaled_dot_product_attention`, GELU
 (tanh), biases, tied head, no dropout. A step is zero_grad, forward, cross-entropy, backward, clipping to norm 1,
 AdamW. README.md beside this file says how to install PyTorch and what the modes are.
@@ -14,21 +12,16 @@ import argparse
 import json
 import os
 import resource
-import shlex
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-WEFT = "cargo run --release -q -p weft-benches --bin step --"
 BATCHES = 8  # different ones in turn, so that no step repeats the last
 WARMUP_STEPS = 3
 WARMUP_SECONDS = 0.5
 MIN_STEPS = 3
-NOISY = 0.03  # share of the CPU in other hands above which a table is not worth quoting
 
 
 @dataclass(frozen=True)
@@ -225,69 +218,8 @@ def time_one(shape, mode, dtype, threads, seconds):
         "min_ms": round(min(durations) * 1e3, 4),
         "steps": len(durations),
         "others_cpu": others.share(),
-        "torch": torch.__version__,
+        "version": f"PyTorch {torch.__version__}",
     }
-
-
-def run(command, threads):
-    """Runs a command in the repository and returns the JSON object on the last line of its output."""
-    env = os.environ | {"RAYON_NUM_THREADS": str(threads)}
-    try:
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    except OSError as error:
-        raise SystemExit(f"pytorch.py: cannot run {shlex.join(command)}: {error}")
-    lines = done.stdout.splitlines()
-    try:
-        if done.returncode == 0:
-            return json.loads(lines[-1]), done.stderr
-    except (IndexError, ValueError):
-        pass
-    raise SystemExit(
-        f"pytorch.py: {shlex.join(command)} failed (exit code {done.returncode}) or printed no JSON line\n{done.stderr[-2000:]}"
-    )
-
-
-def compare(shapes, mode, dtype, threads, rounds, seconds, weft):
-    """Prints a table of both sides' milliseconds per step and the median over the rounds of their ratio."""
-    this = [sys.executable, str(Path(__file__).resolve()), "time", "--dtype", dtype, "--threads", str(threads)]
-    weft = shlex.split(weft)
-    modes = {}
-    for shape in shapes:
-        modes[shape] = mode
-        if mode == "best":  # choose once, not in every round
-            found, log = run([*this, "--shape", shape, "--mode", "best", "--seconds", "0"], threads)
-            print(log, end="", file=sys.stderr)
-            modes[shape] = found["mode"]
-        run([*weft, "--shape", shape, "--seconds", "0.1"], threads)  # builds it, so that no round waits for the compiler
-
-    results, busiest = {shape: [] for shape in shapes}, 0.0
-    for index in range(rounds):
-        for shape in shapes:
-            commands = {
-                "torch": [*this, "--shape", shape, "--mode", modes[shape], "--seconds", str(seconds)],
-                "weft": [*weft, "--shape", shape, "--seconds", str(seconds)],
-            }
-            order = list(commands) if index % 2 == 0 else list(commands)[::-1]
-            others = Others(children_seconds)
-            found = {side: run(commands[side], threads)[0] for side in order}
-            busiest = max(busiest, others.share() or 0.0)
-            ours = found["weft"].get("params", found["torch"]["params"])
-            if ours != found["torch"]["params"]:
-                raise SystemExit(f"pytorch.py: {shape}: weft has {ours} parameters, PyTorch {found['torch']['params']}")
-            pair = found["torch"]["median_ms"], found["weft"]["median_ms"]
-            results[shape].append(pair)
-            version = found["torch"]["torch"]
-            print(f"round {index + 1}/{rounds} {shape}: PyTorch {pair[0]:.3f} ms, weft {pair[1]:.3f} ms", file=sys.stderr)
-
-    print(f"PyTorch {version}, {dtype}, {threads} threads, {rounds} rounds of {seconds:g} s each; ms per step, median of rounds")
-    print(f"{'shape':<8} {'mode':<12} {'PyTorch ms':>11} {'weft ms':>11} {'weft/PyTorch':>13}  (range)")
-    for shape, pairs in results.items():
-        ratios = [ours / theirs for theirs, ours in pairs]
-        theirs, ours = (statistics.median(side) for side in zip(*pairs))
-        spread = f"({min(ratios):.3f}-{max(ratios):.3f})"
-        print(f"{shape:<8} {modes[shape]:<12} {theirs:>11.3f} {ours:>11.3f} {statistics.median(ratios):>13.3f}  {spread}")
-    if busiest > NOISY:
-        print(f"not a quiet machine: other processes took up to {busiest:.0%} of the CPU, which hurts PyTorch most; repeat")
 
 
 def positive(text):
@@ -300,22 +232,14 @@ def positive(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--mode", choices=[*MODES, "best"], default="eager", help="best: the fastest of the others (default: eager)")
-    common.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16: autocast (default: f32)")
-    common.add_argument("--threads", type=positive, default=2, help="on both sides (default: 2)")
-    common.add_argument("--seconds", type=float, default=5.0, help="per measurement, after the warm-up (default: 5)")
-    one = verbs.add_parser("time", parents=[common], help="time PyTorch; prints one JSON line")
+    one = verbs.add_parser("time", help="time PyTorch; prints one JSON line")
     one.add_argument("--shape", choices=SHAPES, required=True)
-    both = verbs.add_parser("compare", parents=[common], help="PyTorch and weft in turn; prints a table")
-    both.add_argument("--shape", choices=SHAPES, action="append", required=True, help="may be repeated")
-    both.add_argument("--rounds", type=positive, default=5, help="default: 5")
-    both.add_argument("--weft", default=WEFT, metavar="CMD", help=f"what to run for weft (default: {WEFT})")
+    one.add_argument("--mode", choices=[*MODES, "best"], default="eager", help="best: the fastest of the others (default: eager)")
+    one.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16: autocast (default: f32)")
+    one.add_argument("--threads", type=positive, default=2, help="default: 2")
+    one.add_argument("--seconds", type=float, default=5.0, help="after the warm-up (default: 5)")
     args = parser.parse_args()
-    if args.verb == "time":
-        print(json.dumps(time_one(args.shape, args.mode, args.dtype, args.threads, args.seconds)))
-    else:
-        compare(args.shape, args.mode, args.dtype, args.threads, args.rounds, args.seconds, args.weft)
+    print(json.dumps(time_one(args.shape, args.mode, args.dtype, args.threads, args.seconds)))
 
 
 if __name__ == "__main__":
