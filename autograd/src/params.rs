@@ -62,11 +62,13 @@ impl ParamLayout {
     }
 
     /// The shape of a parameter.
+    #[inline]
     pub fn shape(&self, id: ParamId) -> Shape {
         self.entry(id).shape
     }
 
     /// Where a parameter lies in the flat buffer.
+    #[inline]
     pub fn range(&self, id: ParamId) -> Range<usize> {
         self.entry(id).range.clone()
     }

@@ -81,6 +81,7 @@ pub(crate) trait Fused<const N: usize>: Op<N> {
 }
 
 /// The first `N` of an op's inputs.
+#[inline]
 fn first<A: Copy, const N: usize>(all: &[A; MAX_INPUTS]) -> [A; N] {
     *all.first_chunk().expect("no op has more than MAX_INPUTS inputs")
 }

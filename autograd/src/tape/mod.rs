@@ -232,7 +232,7 @@ impl<'p, T: Real> Tape<'p, T> {
         }
         let (shape, saved_len, needs_grad) = {
             let inner = self.inner.borrow();
-            let shapes = ids.map(|id| inner.shape(self.params, id));
+            let shapes = of_each(ids, |id| inner.shape(self.params, id));
             let shape = match op.shape(&shapes) {
                 Ok(shape) => shape,
                 // Not in a closure, so that the panic is at the caller's line.
@@ -264,7 +264,7 @@ impl<'p, T: Real> Tape<'p, T> {
         let mut y = self.take(shape.elements());
         let mut saved = (saved_len > 0).then(|| self.take(saved_len));
         let inner = self.inner.borrow();
-        let views = ids.map(|id| inner.view(self.params, id));
+        let views = of_each(ids, |id| inner.view(self.params, id));
         op.forward(&views, &mut y, saved.as_deref_mut().unwrap_or_default());
         (y, saved)
     }
@@ -338,12 +338,20 @@ impl<T: Real> Drop for Tape<'_, T> {
     }
 }
 
+/// `f` of every input. Written out, since `array::map` moves what is as large as a view several times.
+#[inline(always)]
+fn of_each<R>([a, b, c, d]: [u32; MAX_INPUTS], f: impl Fn(u32) -> R) -> [R; MAX_INPUTS] {
+    [f(a), f(b), f(c), f(d)]
+}
+
 /// The parameter that a handle without a node stands for.
+#[inline]
 fn without_node(id: u32) -> Option<ParamId> {
     (id & PARAM != 0 && id != ABSENT).then_some(ParamId(id & !PARAM))
 }
 
 impl<T: Real> Inner<T> {
+    #[inline]
     fn shape(&self, params: &Params<T>, id: u32) -> Shape {
         match (id, without_node(id)) {
             (ABSENT, _) => Shape::new(&[0]),
@@ -381,6 +389,7 @@ impl<T: Real> Inner<T> {
         }
     }
 
+    #[inline]
     fn view<'a>(&'a self, params: &'a Params<T>, id: u32) -> View<'a, T> {
         if id == ABSENT {
             return View::new(&[], Shape::new(&[0]));
@@ -390,7 +399,8 @@ impl<T: Real> Inner<T> {
             _ => None,
         });
         let packed = param.and_then(|param| params.packed(param));
-        View { packed, ..View::new(self.data(params, id), self.shape(params, id)) }
+        let shape = self.shape(params, id);
+        View { data: self.data(params, id), shape, strides: shape.contiguous_strides(), packed }
     }
 
     fn release(&mut self, id: u32, pool: &Pool<T>) {
