@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use weft_benches::{shapes, step};
 use weft_model::generate::{SampleConfig, generate};
+use weft_tensor::peak;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,9 +34,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     rates.sort_by(f64::total_cmp);
     let (median, best) = (rates[rates.len() / 2], rates[rates.len() - 1]);
+    // What a token owes the machine: its weights read once, where one text is made; two operations for each, where many are.
+    let layout = params.layout();
+    let weights: usize = trainer.model().weights().iter().map(|&id| layout.shape(id).elements()).sum();
+    let threads = rayon::current_num_threads();
+    let read = median * (size_of::<f32>() * weights) as f64 * 1e-9
+        / peak::read_gbps(threads, size_of::<f32>() * weights / threads);
+    let fma = median * (2 * weights) as f64 * 1e-9 / peak::fma_gflops(threads);
     println!(
-        r#"{{"shape":"{name}","batch":{n},"median_tokens_per_s":{median:.0},"best":{best:.0},"peak_gflops":{:.0}}}"#,
-        weft_tensor::peak::fma_gflops(if threads == 0 { 2 } else { threads })
+        r#"{{"shape":"{name}","batch":{n},"threads":{threads},"tokens_per_s":{median:.0},"best":{best:.0},"of_bandwidth":{read:.3},"of_fma_peak":{fma:.3}}}"#
     );
     Ok(())
 }
