@@ -15,25 +15,6 @@ use weft_tensor::kernels::attention::{Attention, attention, attention_backward, 
 /// Roundings of two products and of an exponential whose argument is of order one, in f32.
 const TOLERANCE: f64 = 1e-4;
 
-/// The sizes in a training step of each named shape, and of one sequence of a long context.
-fn sizes() -> Vec<(String, Attention)> {
-    let size = |batch, seq_len, n_head, head_size: usize| {
-        let scale = 1.0 / (head_size as f64).sqrt();
-        Attention { batch, seq_len, n_head, n_kv_head: n_head, head_size, scale }
-    };
-    let mut sizes: Vec<_> = shapes::all()
-        .into_iter()
-        .map(|shape| {
-            let model = &shape.model;
-            let size = size(shape.batch_size, model.block_size, model.n_head, model.head_size());
-            (shape.name.into(), size)
-        })
-        .collect();
-    sizes.push(("long".into(), size(1, 1024, 12, 64)));
-    sizes.push(("longer".into(), size(1, 4096, 8, 64)));
-    sizes
-}
-
 /// Element 0 of the last row of the last head of the last sequence, by definition.
 fn last_row(a: Attention, qkv: &[f32]) -> f64 {
     let (d, width) = (a.head_size, a.qkv_width());
@@ -56,16 +37,16 @@ fn last_row(a: Attention, qkv: &[f32]) -> f64 {
 
 fn bench(c: &mut Criterion<OfPeak>) {
     let mut group = c.benchmark_group("attention");
-    for (name, a) in sizes() {
+    for shape in shapes::attention() {
+        let a = shape.sizes;
         let Attention { batch, n_head, seq_len, head_size, .. } = a;
         let (qkv, dy) = (numbers(a.qkv_len()), numbers(a.y_len()));
         let (mut y, mut lse, mut dqkv) = (numbers(a.y_len()), numbers(a.lse_len()), numbers(a.qkv_len()));
-        let name = format!("{name} ({batch},{n_head},{seq_len},{head_size})");
-        let pairs = batch * n_head * seq_len * (seq_len + 1) / 2;
+        let name = format!("{} ({batch},{n_head},{seq_len},{head_size})", shape.name);
 
         attention(a, &qkv, &mut y, &mut lse);
         assert_close("attention", y[y.len() - head_size], last_row(a, &qkv), TOLERANCE);
-        group.throughput(Throughput::Elements((4 * head_size * pairs) as u64));
+        group.throughput(Throughput::Elements(shape.forward_flops()));
         group.bench_function(format!("{name} forward"), |bencher| {
             bencher.iter(|| attention(a, &qkv, &mut y, &mut lse));
         });
@@ -75,7 +56,7 @@ fn bench(c: &mut Criterion<OfPeak>) {
             attention_backward(a, &qkv, &y, &lse, &dy, dqkv);
         };
         backward();
-        group.throughput(Throughput::Elements((10 * head_size * pairs) as u64));
+        group.throughput(Throughput::Elements(shape.backward_flops()));
         group.bench_function(format!("{name} backward"), |bencher| bencher.iter(&mut backward));
         // Weights sum to one: what the values of a head get in all is what its outputs got.
         let column = |data: &[f32], width: usize, at: usize| -> f64 {

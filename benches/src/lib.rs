@@ -3,4 +3,5 @@
 
 pub mod numbers;
 pub mod shapes;
-pub mod step;
+
+pub use weft_model::bench::trainer;

@@ -46,6 +46,9 @@ pub(crate) enum Verb {
     /// Check every gradient against central differences
     #[command(after_help = verbs::gradcheck::EXAMPLES)]
     Gradcheck(verbs::gradcheck::GradcheckArgs),
+    /// Measure how fast this machine is, and how near to that training and sampling come
+    #[command(after_help = verbs::bench::EXAMPLES)]
+    Bench(verbs::bench::BenchArgs),
     /// Print a completion script for a shell
     #[command(after_help = verbs::completions::EXAMPLES)]
     Completions(verbs::completions::CompletionsArgs),
@@ -109,7 +112,7 @@ fn message(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::MissingSubcommand
         || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     {
-        return "name what to do: train, sample, eval, inspect, attend, gradcheck or completions\n\
+        return "name what to do: train, sample, eval, inspect, attend, gradcheck, bench or completions\n\
                 `weft train` trains on the built-in names; `weft --help` says more"
             .into();
     }

@@ -7,6 +7,7 @@
 mod args;
 mod bar;
 mod failure;
+mod figures;
 mod ladder;
 mod load;
 mod output;
@@ -39,6 +40,7 @@ fn run(cli: args::Cli) -> anyhow::Result<ExitCode> {
         args::Verb::Inspect(args) => verbs::inspect::run(&args),
         args::Verb::Attend(args) => verbs::attend::run(&args),
         args::Verb::Gradcheck(args) => verbs::gradcheck::run(&args),
+        args::Verb::Bench(args) => verbs::bench::run(&args),
         args::Verb::Completions(args) => verbs::completions::run(&args),
     })
 }

@@ -116,7 +116,7 @@ fn every_shell_gets_its_completions() {
 #[test]
 fn help_names_defaults_units_and_an_example() {
     let place = Place::new();
-    for verb in ["train", "sample", "eval", "inspect", "attend", "gradcheck", "completions"] {
+    for verb in ["train", "sample", "eval", "inspect", "attend", "gradcheck", "bench", "completions"] {
         let help = place.weft(&format!("{verb} --help")).ok().out;
         assert!(help.contains("Examples:") && help.contains(&format!("weft {verb}")), "{help}");
     }

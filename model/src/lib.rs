@@ -36,6 +36,7 @@
 //! loop, and [`generate`] draws from the result.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod bigram;
 pub mod checkpoint;
 pub mod config;

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use weft_benches::{shapes, step};
+use weft_benches::{shapes, trainer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds: f64 = value("--seconds").map_or(Ok(5.0), |s| s.parse())?;
     let threads: usize = value("--threads").map_or(Ok(0), |n| n.parse())?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let mut trainer = step::trainer(&shape)?;
+    let mut trainer = trainer(&shape)?;
     let params = trainer.params().layout().elements();
     let threads = rayon::current_num_threads();
     let times = rayon::scope(|_| -> Result<Vec<Duration>, weft_model::Error> {

@@ -1,6 +1,7 @@
 //! One file for each verb: its arguments and its `run`.
 
 pub(crate) mod attend;
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod gradcheck;
