@@ -117,8 +117,26 @@ def weft_version():
         return "weft"
 
 
-def table(rounds, shapes, names):
+def noise(one):
+    """The share of the CPU that others had during a round."""
+    return max(record["others_cpu"] or 0.0 for record in one)
+
+
+def quiet(rounds):
+    """The rounds that nobody disturbed; of a shape and its sides all, where there is none such."""
+    kind = lambda one: (one[0]["shape"], frozenset(record["side"] for record in one))
+    undisturbed = [one for one in rounds if noise(one) <= NOISY]
+    found = {kind(one) for one in undisturbed}
+    return undisturbed + [one for one in rounds if kind(one) not in found]
+
+
+def milliseconds(x):
+    return f"{x:.0f}" if x >= 1000 else f"{x:.3g}"
+
+
+def table(all_rounds, shapes, names):
     """The Markdown table of the rounds, each a list of records of one shape."""
+    rounds = quiet(all_rounds)
     records = [record for one in rounds for record in one]
     versions = [version for name in names if (version := next((r["version"] for r in records if r["side"] == name), None))]
     counts = sorted({len([one for one in rounds if one[0]["shape"] == shape]) for shape in shapes})
@@ -135,7 +153,7 @@ def table(rounds, shapes, names):
         sides = [{record["side"]: record for record in one} for one in rounds if one[0]["shape"] == shape]
         if not sides:
             continue
-        row = f"| `{shape}` | {statistics.median(one['weft']['median_ms'] for one in sides):.4g} |"
+        row = f"| `{shape}` | {milliseconds(statistics.median(one['weft']['median_ms'] for one in sides))} |"
         for peer in peers:
             pairs = [(one[peer]["median_ms"], one["weft"]["median_ms"]) for one in sides if peer in one]
             if not pairs:
@@ -143,11 +161,14 @@ def table(rounds, shapes, names):
                 continue
             mode = next((f" ({one[peer]['mode']})" for one in sides if one.get(peer, {}).get("mode")), "")
             theirs, ratio = (statistics.median(p) for p in zip(*((t, t / o) for t, o in pairs)))
-            row += f" {theirs:.4g}{mode} | {ratio:.2f} |"
+            row += f" {milliseconds(theirs)}{mode} | {ratio:.2f} |"
         print(row)
-    busiest = max(record["others_cpu"] or 0.0 for record in records)
-    if busiest > NOISY:
-        print(f"\nnot a quiet machine: other processes took up to {busiest:.0%} of the CPU, which hurts PyTorch most; repeat")
+    if len(rounds) < len(all_rounds):
+        print(f"\nleft out: {len(all_rounds) - len(rounds)} rounds during which others took more than {NOISY:.0%} of the CPU")
+    noisy = {one[0]["shape"]: noise(one) for one in rounds if noise(one) > NOISY}
+    if noisy:
+        said = ", ".join(f"{shape} {share:.0%}" for shape, share in noisy.items())
+        print(f"\nnot a quiet machine: others took a part of the CPU ({said}), which hurts PyTorch most; repeat")
 
 
 def main():
