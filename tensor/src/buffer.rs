@@ -4,7 +4,31 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
-use crate::Real;
+/// What a buffer can hold: the numbers of kernels, and the packed pairs of bf16 that some read.
+pub trait Element: Copy + Default + Send + Sync + 'static {
+    /// What memory is filled with, where debug assertions are on, so that whoever reads before writing is found out.
+    const GARBAGE: Self;
+
+    /// This thread's pool behind [`with_scratch`].
+    fn with_scratch_pool<R>(f: impl FnOnce(&Pool<Self>) -> R) -> R;
+}
+
+macro_rules! elements {
+    ($($t:ident: $garbage:expr),*) => {$(
+        impl Element for $t {
+            const GARBAGE: Self = $garbage;
+
+            fn with_scratch_pool<R>(f: impl FnOnce(&Pool<Self>) -> R) -> R {
+                thread_local! {
+                    static POOL: Pool<$t> = Pool::new();
+                }
+                POOL.with(f)
+            }
+        }
+    )*};
+}
+// As a pair of bf16, the last is NaN twice.
+elements!(f32: f32::NAN, f64: f64::NAN, u32: u32::MAX);
 
 /// Sixteen numbers on a boundary that holds a cache line and a vector register.
 #[derive(Clone, Copy)]
@@ -18,14 +42,14 @@ pub struct Buffer<T> {
     len: usize,
 }
 
-impl<T: Real> Buffer<T> {
+impl<T: Element> Buffer<T> {
     /// A buffer of `len` zeros.
     pub fn zeros(len: usize) -> Self {
-        Buffer { lines: vec![Line([T::ZERO; 16]); len.div_ceil(16)], len }
+        Buffer { lines: vec![Line([T::default(); 16]); len.div_ceil(16)], len }
     }
 }
 
-impl<T: Real> From<&[T]> for Buffer<T> {
+impl<T: Element> From<&[T]> for Buffer<T> {
     fn from(values: &[T]) -> Self {
         let mut buffer = Buffer::zeros(values.len());
         buffer.copy_from_slice(values);
@@ -33,7 +57,7 @@ impl<T: Real> From<&[T]> for Buffer<T> {
     }
 }
 
-impl<T: Real> Clone for Buffer<T> {
+impl<T: Element> Clone for Buffer<T> {
     fn clone(&self) -> Self {
         Buffer::from(&**self)
     }
@@ -66,7 +90,7 @@ pub struct Pool<T> {
     made: Cell<usize>,
 }
 
-impl<T: Real> Pool<T> {
+impl<T: Element> Pool<T> {
     /// An empty pool.
     pub fn new() -> Self {
         Pool::default()
@@ -74,7 +98,7 @@ impl<T: Real> Pool<T> {
 
     /// A buffer of `len` numbers whose values are left from earlier use.
     ///
-    /// With debug assertions they are NaN, so that whoever reads before writing is found out.
+    /// With debug assertions they are [`Element::GARBAGE`].
     pub fn take(&self, len: usize) -> Buffer<T> {
         let recycled = self.free.borrow_mut().get_mut(&len).and_then(Vec::pop);
         let mut buffer = recycled.unwrap_or_else(|| {
@@ -82,7 +106,7 @@ impl<T: Real> Pool<T> {
             Buffer::zeros(len)
         });
         if cfg!(debug_assertions) {
-            buffer.fill(T::from_f64(f64::NAN));
+            buffer.fill(T::GARBAGE);
         }
         buffer
     }
@@ -102,7 +126,7 @@ impl<T: Real> Pool<T> {
 ///
 /// Each thread keeps its own, so a kernel that is split over threads needs no workspace argument, and nothing is
 /// allocated once every thread has run the kernel.
-pub fn with_scratch<T: Real, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
+pub fn with_scratch<T: Element, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
     let mut buffer = T::with_scratch_pool(|pool| pool.take(len));
     let result = f(&mut buffer);
     T::with_scratch_pool(|pool| pool.give(buffer));

@@ -4,7 +4,7 @@ use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-use crate::buffer::Pool;
+use crate::buffer::Element;
 use crate::simd::Simd;
 
 /// A floating-point element: `f32` or `f64`.
@@ -12,15 +12,11 @@ use crate::simd::Simd;
 /// The vector functions (`exp` to `erf`) are associated functions over any [`Simd`] of the type: for `f32` the
 /// polynomials of [`crate::math`], for `f64` lane by lane those of `libm`, so that neither depends on the platform.
 pub trait Real:
-    Copy
-    + Default
+    Element
     + PartialEq
     + PartialOrd
     + Debug
     + Display
-    + Send
-    + Sync
-    + 'static
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
@@ -70,9 +66,6 @@ pub trait Real:
         Self::from_f64(libm::pow(self.to_f64(), p.to_f64()))
     }
 
-    /// This thread's pool behind [`with_scratch`](crate::buffer::with_scratch).
-    fn with_scratch_pool<R>(f: impl FnOnce(&Pool<Self>) -> R) -> R;
-
     /// eˣ.
     fn exp<S: Simd<T = Self>>(simd: S, x: S::V) -> S::V;
     /// 2ˣ.
@@ -115,12 +108,6 @@ macro_rules! common {
         #[inline(always)]
         fn is_finite(self) -> bool {
             $t::is_finite(self)
-        }
-        fn with_scratch_pool<R>(f: impl FnOnce(&Pool<Self>) -> R) -> R {
-            thread_local! {
-                static POOL: Pool<$t> = Pool::new();
-            }
-            POOL.with(f)
         }
     };
 }

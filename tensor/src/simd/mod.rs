@@ -10,6 +10,8 @@
 //! Which level runs is decided once per process by [`level`]; the environment variable `WEFT_SIMD` (`scalar`, `avx2`,
 //! `avx512`) can lower it, and [`at_every_level`] runs a test at each level that the machine has.
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -20,6 +22,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::Real;
 
+#[cfg(target_arch = "x86_64")]
+pub use bf16::Avx512Bf16;
 pub use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512};

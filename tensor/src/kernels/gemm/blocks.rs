@@ -1,5 +1,6 @@
 //! Loops 3 to 5: the choice of a path, and the blocks that fit the caches.
 
+use super::bf16::PackedBf16;
 use super::few_rows::{FEW_ROWS, few_rows};
 use super::mat::{Mat, MatMut};
 use super::pack::{Packed, STRIP, Strips, pack_strips, packed_len};
@@ -37,6 +38,10 @@ pub(super) enum Right<'a, T> {
     Plain(Mat<'a, T>),
     /// In strips.
     Packed(Packed<'a, T>),
+    /// To be rounded to bf16, as A then is.
+    Bf16(Mat<'a, T>),
+    /// Rounded to bf16, in strips.
+    PackedBf16(PackedBf16<'a>),
 }
 
 /// A product, or a rectangle of its result.
@@ -74,6 +79,9 @@ enum Path {
 impl<T: Real> Job<'_, T> {
     /// Computes it on this thread.
     pub(super) fn run(self) {
+        if let Right::Bf16(_) | Right::PackedBf16(_) = self.b {
+            return super::bf16::run(self);
+        }
         let plan = self.plan();
         let len = plan.b_scratch + plan.a_scratch;
         if len == 0 {
@@ -90,6 +98,7 @@ impl<T: Real> Job<'_, T> {
         let mut nc = n;
         let path = match self.b {
             Right::Packed(_) => Path::Packed,
+            Right::Bf16(_) | Right::PackedBf16(_) => unreachable!("bf16 has blocks of its own"),
             Right::Plain(b) if b.col_stride == 1 && m <= FEW_ROWS => Path::FewRows,
             Right::Plain(b)
                 if b.col_stride == 1
@@ -151,6 +160,7 @@ fn run_on<S: Simd>(simd: S, job: Job<'_, S::T>, plan: Plan, scratch: &mut [S::T]
                         Packed { data: b_scratch, rows: b.rows, cols: b.cols }.strips(0, 0)
                     }
                 }
+                Right::Bf16(_) | Right::PackedBf16(_) => unreachable!("bf16 has blocks of its own"),
             };
             let last = depth.end == k;
             let ends = Ends {
@@ -187,7 +197,7 @@ fn in_place<'a, S: Simd>(simd: S, b: Mat<'a, S::T>, scratch: &'a mut [S::T]) -> 
 }
 
 /// Cuts `total` into the fewest parts of at most about `most`, evenly, in multiples of `unit`: the size of a part.
-fn even_part(total: usize, most: usize, unit: usize) -> usize {
+pub(super) fn even_part(total: usize, most: usize, unit: usize) -> usize {
     if total <= most {
         return total.next_multiple_of(unit).max(unit); // without a division, which small products would notice
     }

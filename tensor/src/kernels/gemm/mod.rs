@@ -6,8 +6,10 @@
 
 #![expect(clippy::needless_range_loop, reason = "loops over i, p, v name the indices of the formula")]
 
+mod bf16;
 mod blocks;
 mod few_rows;
+mod format;
 mod mat;
 mod pack;
 mod panel;
@@ -15,6 +17,7 @@ mod split;
 mod tile;
 mod weight;
 
+pub use bf16::{PackedBf16, has_bf16, matmul_bf16, matmul_packed_bf16, pack_bf16_into, packed_bf16_len};
 pub use mat::{Mat, MatMut};
 pub use pack::{Packed, pack_into, packed_len};
 pub use weight::{PackedWeight, Weight};
@@ -118,8 +121,9 @@ fn job<'a, T: Real>(
     epilogue: Epilogue<'a, T>,
 ) -> Option<Job<'a, T>> {
     let (rows, cols) = match b {
-        Right::Plain(b) => (b.rows, b.cols),
+        Right::Plain(b) | Right::Bf16(b) => (b.rows, b.cols),
         Right::Packed(b) => (b.rows, b.cols),
+        Right::PackedBf16(b) => (b.rows, b.cols),
     };
     assert_inner(a.cols, rows);
     assert!(

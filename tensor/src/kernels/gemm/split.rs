@@ -105,6 +105,8 @@ impl<T: Copy> Right<'_, T> {
     fn columns(self, cols: Range<usize>) -> Self {
         match self {
             Right::Plain(b) => Right::Plain(b.block(0..b.rows, cols)),
+            Right::Bf16(b) => Right::Bf16(b.block(0..b.rows, cols)),
+            Right::PackedBf16(b) => Right::PackedBf16(b.columns(cols)),
             Right::Packed(b) => {
                 let data = &b.data[cols.start * b.rows..cols.end.next_multiple_of(STRIP) * b.rows];
                 Right::Packed(Packed { data, cols: cols.len(), ..b })

@@ -1,5 +1,6 @@
 //! Loops 1 and 2: the microkernel, and the sweep of a block of rows over the strips of B.
 
+use super::format::{Format, Numbers};
 use super::mat::{Mat, MatMut};
 use super::pack::Strips;
 use super::panel::{PANEL_BLOCKS, pack_panel, packed_block};
@@ -52,26 +53,39 @@ pub(super) fn sweep<S: Simd>(
         }
         let c = c.block(i..i + rows, 0..n);
         let ends = Ends { residual: ends.residual.map(|r| r.block(i..i + rows, 0..n)), ..ends };
-        /// One instance of the row block per number of rows.
-        macro_rules! instances {
-            ($($rows:literal)*) => {
-                match rows {
-                    $($rows if const { $rows <= S::TILE_ROWS } => row_block::<S, $rows>(simd, a_block, b, c, ends),)*
-                    _ => unreachable!("a block has at most TILE_ROWS rows"),
-                }
-            };
-        }
-        instances!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        rows_by_strips(simd, Numbers, a_block, b, c, ends);
         i += rows;
     }
 }
 
+/// [`row_block`] for at most [`Simd::TILE_ROWS`] rows.
+#[inline(always)]
+pub(super) fn rows_by_strips<S: Simd, F: Format<S>>(
+    simd: S,
+    format: F,
+    a: Mat<'_, F::E>,
+    b: Strips<'_, F::E>,
+    c: MatMut<'_, S::T>,
+    ends: Ends<'_, S::T>,
+) {
+    macro_rules! instances {
+        ($($rows:literal)*) => {
+            match a.rows {
+                $($rows if const { $rows <= S::TILE_ROWS } => row_block::<S, F, $rows>(simd, format, a, b, c, ends),)*
+                _ => unreachable!("a block has at most TILE_ROWS rows"),
+            }
+        };
+    }
+    instances!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+}
+
 /// Loop 1: `MR` rows of A, which stay in the first-level cache, against one strip of B after the other.
 #[inline(always)]
-fn row_block<S: Simd, const MR: usize>(
+fn row_block<S: Simd, F: Format<S>, const MR: usize>(
     simd: S,
-    a: Mat<'_, S::T>,
-    b: Strips<'_, S::T>,
+    format: F,
+    a: Mat<'_, F::E>,
+    b: Strips<'_, F::E>,
     mut c: MatMut<'_, S::T>,
     ends: Ends<'_, S::T>,
 ) {
@@ -80,10 +94,10 @@ fn row_block<S: Simd, const MR: usize>(
     while j < n {
         let (strip, stride) = b.at(j, n);
         if const { S::TILE_VECTORS == 2 } && n - j > LANES {
-            tile::<S, MR, 2>(simd, a, strip, stride, &mut c, j, ends);
+            tile::<S, F, MR, 2>(simd, format, a, strip, stride, &mut c, j, ends);
             j += 2 * LANES;
         } else {
-            tile::<S, MR, 1>(simd, a, strip, stride, &mut c, j, ends);
+            tile::<S, F, MR, 1>(simd, format, a, strip, stride, &mut c, j, ends);
             j += LANES;
         }
     }
@@ -92,10 +106,11 @@ fn row_block<S: Simd, const MR: usize>(
 /// The microkernel: `MR` rows by `NV` vectors of C in registers, and per step of k `NV` loads, `MR` broadcasts and
 /// `MR` · `NV` fused multiply-adds. `b` holds a row of `NV` full vectors every `stride` elements.
 #[inline(always)]
-fn tile<S: Simd, const MR: usize, const NV: usize>(
+fn tile<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
     simd: S,
-    a: Mat<'_, S::T>,
-    b: &[S::T],
+    format: F,
+    a: Mat<'_, F::E>,
+    b: &[F::E],
     stride: usize,
     c: &mut MatMut<'_, S::T>,
     j: usize,
@@ -127,16 +142,16 @@ fn tile<S: Simd, const MR: usize, const NV: usize>(
     assert!(a.cols == 0 || last < a.data.len());
     for p in 0..a.cols {
         let row = &b[p * stride..][..NV * LANES];
-        let mut x = [simd.zero(); NV];
-        for v in 0..NV {
-            x[v] = simd.load(&row[v * LANES..]);
+        let mut x = [format.load(simd, row); NV];
+        for v in 1..NV {
+            x[v] = format.load(simd, &row[v * LANES..]);
         }
         for i in 0..MR {
             // SAFETY: i < MR and p < a.cols, so this lies no further than `last`, which was checked above.
             let w = unsafe { *a.data.get_unchecked(i * a.row_stride + p * a.col_stride) };
-            let w = simd.splat(w);
+            let w = format.splat(simd, w);
             for v in 0..NV {
-                acc[i][v] = simd.mul_add(w, x[v], acc[i][v]);
+                acc[i][v] = format.mul_add(simd, w, x[v], acc[i][v]);
             }
         }
     }
