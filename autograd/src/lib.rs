@@ -48,3 +48,4 @@ mod tape;
 
 pub use params::{Grads, ParamId, ParamLayout, Params};
 pub use tape::{Pool, Tape, Var};
+pub use weft_tensor::kernels::gemm::{Packing, Precision};

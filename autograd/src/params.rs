@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use weft_tensor::kernels::gemm::{Mat, PackedWeight};
+use weft_tensor::kernels::gemm::{Mat, PackedWeight, Packing, Precision};
 use weft_tensor::{Buffer, Real, Shape, View};
 
 /// Which parameter of a [`Params`].
@@ -114,16 +114,20 @@ impl<T: Real> Params<T> {
         }
     }
 
-    /// Packs `weights`, matrices of (out, in), for use as weights of linear layers until a parameter changes: worth its time
-    /// where they are used more than once until then. The numbers a layer computes stay the same.
+    /// Makes `weights`, matrices of (out, in), ready for use as weights of linear layers until a parameter changes: their products
+    /// round to `precision`, and those that `packing` names find them packed. Packing changes no bits; it is worth its time
+    /// where a weight is used more than once.
     ///
     /// # Panics
     /// If one of them is no matrix.
-    pub fn prepare(&mut self, weights: &[ParamId]) {
+    pub fn prepare(&mut self, weights: &[ParamId], precision: Precision, packing: Packing) {
         for &id in weights {
             let shape = self.layout.shape(id);
             assert!(shape.rank() == 2, "prepare: parameter `{}` {shape} is no matrix", self.layout.name(id));
-            self.packed[id.0 as usize].get_or_insert_with(|| PackedWeight::new(shape[0], shape[1]));
+            let packed = &mut self.packed[id.0 as usize];
+            if !packed.as_ref().is_some_and(|packed| packed.is(precision, packing)) {
+                *packed = Some(PackedWeight::new(shape[0], shape[1], precision, packing));
+            }
         }
         let Params { layout, data, packed, .. } = self;
         packed.par_iter_mut().zip(&layout.entries).for_each(|(packed, Entry { shape, range, .. })| {

@@ -2,7 +2,7 @@
 
 use weft_autograd::gradcheck::{gradcheck, randn, try_gradcheck};
 use weft_autograd::ops::{Activation, Heads};
-use weft_autograd::{Grads, ParamId, ParamLayout, Params, Pool, Tape, Var};
+use weft_autograd::{Grads, Packing, ParamId, ParamLayout, Params, Pool, Precision, Tape, Var};
 use weft_tensor::random::{Key, Purpose};
 use weft_tensor::{Tensor, View};
 
@@ -178,13 +178,38 @@ fn packed_weights_change_no_bits_and_are_never_stale() {
         })
     };
     let plain = step(&params);
-    params.prepare(&[w]);
+    params.prepare(&[w], Precision::F32, Packing::Both);
     assert_eq!(step(&params), plain, "packing the weight changed the step");
     params.get_mut(w)[3] = 2.0;
     let changed = step(&params);
     assert_ne!(changed, plain, "the step read the packed weight of before the change");
-    params.prepare(&[w]);
+    params.prepare(&[w], Precision::F32, Packing::Both);
     assert_eq!(step(&params), changed, "packing the changed weight changed the step");
+}
+
+#[test]
+fn bf16_weights_round_all_three_products_packed_or_not() {
+    // Of the products and of their sums, no more than the rounding of either operand may come out: 2⁻⁸ each, and their product.
+    const TOLERANCE: f64 = 2.0 / 256.0 + 1e-4;
+    let (mut params, [x, w]) = params([&[5, 7], &[33, 7]]);
+    let pool = Pool::new();
+    let step = |params: &Params<f64>| {
+        gradients(params, &pool, |tape| tape.param(x).linear(tape.param(w), None).sum_all())
+    };
+    let (loss, exact) = step(&params);
+    params.prepare(&[w], Precision::Bf16, Packing::None);
+    let plain = step(&params);
+    params.prepare(&[w], Precision::Bf16, Packing::Both);
+    assert_eq!(step(&params), plain, "packing changed the step");
+    assert_ne!(plain.0, loss, "the forward product is not rounded");
+    // With dy = 1, dx and dW are sums of weights and of inputs.
+    for (exact, rounded) in exact.iter().zip(&plain.1) {
+        assert_ne!(rounded, exact, "a gradient is not rounded");
+        for (exact, rounded) in exact.iter().zip(rounded) {
+            let error = (exact - rounded).abs();
+            assert!(error <= TOLERANCE * 33.0, "{rounded} is far from {exact}");
+        }
+    }
 }
 
 #[test]

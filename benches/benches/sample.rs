@@ -9,6 +9,7 @@ mod common;
 use common::{OfPeak, run};
 use criterion::{Criterion, Throughput};
 use weft_benches::{shapes, trainer};
+use weft_model::config::Precision;
 use weft_model::generate::{SampleConfig, generate};
 
 fn bench(c: &mut Criterion<OfPeak>) {
@@ -16,7 +17,7 @@ fn bench(c: &mut Criterion<OfPeak>) {
     group.sample_size(20);
     for shape in shapes::all_or_small() {
         // The weights of a beginner: what is drawn does not matter for the time it takes.
-        let trainer = trainer(&shape).expect("a named shape can be built");
+        let trainer = trainer(&shape, Precision::F32).expect("a named shape can be built");
         let vocab = trainer.data().vocab();
         let config = SampleConfig { max_new_tokens: shape.model.block_size, ..SampleConfig::default() };
         for texts in [16, 1] {

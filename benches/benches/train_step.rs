@@ -8,6 +8,7 @@ mod common;
 use common::{OfPeak, run};
 use criterion::{Criterion, Throughput};
 use weft_benches::{shapes, trainer};
+use weft_model::config::Precision;
 use weft_model::train::{Event, Trainer};
 
 fn next(trainer: &mut Trainer) -> f64 {
@@ -21,7 +22,7 @@ fn bench(c: &mut Criterion<OfPeak>) {
     let mut group = c.benchmark_group("train_step");
     group.sample_size(20);
     for shape in shapes::all_or_small() {
-        let mut trainer = trainer(&shape).expect("a named shape can be trained");
+        let mut trainer = trainer(&shape, Precision::F32).expect("a named shape can be trained");
         let loss = next(&mut trainer);
         let uniform = (shape.model.vocab_size as f64).ln();
         assert!((loss - uniform).abs() < 0.5, "{}: first loss {loss}, uniform {uniform}", shape.name);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::{Args, Command};
 use serde::{Deserialize, Serialize};
-use weft_model::config::{ActivationName, ModelKind, Norm, Position, Score};
+use weft_model::config::{ActivationName, ModelKind, Norm, Position, Precision, Score};
 use weft_model::optim::{OptimizerKind, ScheduleKind};
 use weft_model::run::{DataConfig, RunConfig};
 use weft_model::text::{Format, SplitFractions};
@@ -135,6 +135,9 @@ pub(crate) struct TrainSettings {
     /// The largest norm of the gradient; 0 for no limit
     #[arg(long, value_name = "X", value_parser = number, allow_negative_numbers = true)]
     pub(crate) grad_clip: Option<f64>,
+    /// Round the operands of matrix products: bf16 is up to twice as fast where the processor has it
+    #[arg(long, value_name = "KIND", value_parser = choice::<Precision>(&["f32", "bf16"]))]
+    pub(crate) precision: Option<Precision>,
     /// What every random number follows from
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
@@ -174,7 +177,7 @@ macro_rules! fields {
             model: [model n_layer n_head n_kv_head n_embd n_inner block_size norm position activation gated
                     attention bias tied dropout];
             train: [batch_size grad_accum learning_rate min_lr warmup_iters lr_decay_iters schedule max_iters
-                    max_time eval_interval optimizer weight_decay beta1 beta2 eps grad_clip seed];
+                    max_time eval_interval optimizer weight_decay beta1 beta2 eps grad_clip precision seed];
             data: [format lossy split]
         )
     };

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use weft_autograd::{ParamId, ParamLayout, Params, Tape, Var};
+use weft_autograd::{Packing, ParamId, ParamLayout, Params, Tape, Var};
 use weft_tensor::Real;
 
 use crate::Error;
 use crate::bigram::Bigram;
-use crate::config::{ModelConfig, ModelKind, Position};
+use crate::config::{ModelConfig, ModelKind, Position, Precision};
 use crate::init::Builder;
 use crate::layers::{Cache, Pass};
 use crate::text::Batch;
@@ -63,9 +63,19 @@ impl Model {
         &self.config
     }
 
-    /// The weights of its linear layers, for [`Params::prepare`].
+    /// The weights of its linear layers.
     pub fn weights(&self) -> &[ParamId] {
         &self.weights
+    }
+
+    /// Makes the weights of its linear layers ready for use until a parameter changes ([`Params::prepare`]).
+    pub fn prepare<T: Real>(&self, params: &mut Params<T>, precision: Precision, packing: Packing) {
+        params.prepare(&self.weights, precision.into(), packing);
+    }
+
+    /// [`Model::prepare`] for evaluation and sampling.
+    pub fn prepare_for_inference<T: Real>(&self, params: &mut Params<T>, precision: Precision) {
+        self.prepare(params, precision, Packing::Forward);
     }
 
     /// The score of every token to come next, after each token: (B, T, V). See [`Transformer::logits`].

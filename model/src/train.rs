@@ -4,11 +4,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
-use weft_autograd::{Grads, Params, Pool, Tape};
+use weft_autograd::{Grads, Packing, Params, Pool, Tape};
 use weft_tensor::kernels::optimizer::add_and_sum_squares;
 
 use crate::Error;
-use crate::config::TrainConfig;
+use crate::config::{Precision, TrainConfig};
 use crate::evaluate::{Evaluation, evaluate_unless};
 use crate::layers::{DropoutKey, Pass};
 use crate::model::Model;
@@ -194,9 +194,9 @@ impl Trainer {
             }
         }
         let scale = 1.0 / tokens as f64;
-        if n * self.replicas[0].parts.len() > 1 {
-            self.params.prepare(self.model.weights());
-        }
+        let is_used_once = n * self.replicas[0].parts.len() == 1;
+        let packing = if is_used_once { Packing::None } else { Packing::Both };
+        self.model.prepare(&mut self.params, self.config.precision, packing);
         let (model, params, pools, seed) = (&self.model, &self.params, &self.pools, self.config.seed);
         self.replicas.par_iter_mut().enumerate().for_each(|(r, replica)| {
             let lock = || pools.lock().expect("no thread panics while it holds the lock");
@@ -255,6 +255,8 @@ impl Trainer {
     /// `None` if it was stopped.
     fn evaluate(&mut self) -> Option<Result<Event, Error>> {
         let (split, step) = (self.data.val(), self.progress.step);
+        // Losses are compared between runs, whatever they train with.
+        self.model.prepare(&mut self.params, Precision::F32, Packing::Both);
         let val = match split.is_empty() {
             true => None,
             false => Some(evaluate_unless(&self.model, &self.params, split, &self.stop)?),

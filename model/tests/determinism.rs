@@ -2,7 +2,7 @@
 //! made.
 
 use weft_autograd::{Params, Pool, Tape};
-use weft_model::config::{ActivationName, ModelConfig, Norm, Position, Score, TrainConfig};
+use weft_model::config::{ActivationName, ModelConfig, Norm, Position, Precision, Score, TrainConfig};
 use weft_model::generate::{Sample, SampleConfig, context_start, generate, tokens};
 use weft_model::layers::Pass;
 use weft_model::model::Model;
@@ -205,7 +205,7 @@ fn a_sample_depends_on_its_number_alone() {
         }
         assert_eq!(sample(3, 9), all[3..12], "{name}: another batch");
         let mut prepared = params.clone();
-        prepared.prepare(model.weights());
+        model.prepare_for_inference(&mut prepared, Precision::F32);
         let packed = generate(&model, &prepared, &vocab, &prompt, 0, 20, &SAMPLE).unwrap();
         assert_eq!(packed, all, "{name}: prepared weights show");
         for (i, sample) in all.iter().enumerate().take(3) {

@@ -1,5 +1,6 @@
 //! Borrowed strided arrays: what operations read.
 
+use crate::Real;
 use crate::kernels::gemm::PackedWeight;
 use crate::shape::{MAX_RANK, Shape};
 
@@ -7,7 +8,7 @@ use crate::shape::{MAX_RANK, Shape};
 ///
 /// A stride of 0 repeats a dimension (broadcasting).
 #[derive(Clone, Copy)]
-pub struct View<'a, T> {
+pub struct View<'a, T: Real> {
     /// From the first element on.
     pub data: &'a [T],
     /// How many elements lie along each dimension.
@@ -18,7 +19,7 @@ pub struct View<'a, T> {
     pub packed: Option<&'a PackedWeight<T>>,
 }
 
-impl<'a, T> View<'a, T> {
+impl<'a, T: Real> View<'a, T> {
     /// The elements of `data` row by row.
     ///
     /// # Panics

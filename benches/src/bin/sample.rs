@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use weft_benches::{shapes, trainer};
+use weft_model::config::Precision;
 use weft_model::generate::{SampleConfig, generate};
 use weft_tensor::peak;
 
@@ -20,9 +21,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads: usize = value("--threads").map_or(Ok(0), |n| n.parse())?;
     let seconds: f64 = value("--seconds").map_or(Ok(2.0), |s| s.parse())?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let trainer = trainer(&shape)?;
+    let trainer = trainer(&shape, Precision::F32)?;
     let mut params = trainer.params().clone();
-    params.prepare(trainer.model().weights());
+    trainer.model().prepare_for_inference(&mut params, Precision::F32);
     let config = SampleConfig { max_new_tokens: shape.model.block_size, ..SampleConfig::default() };
     let mut rates = Vec::new();
     let began = Instant::now();

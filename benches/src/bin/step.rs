@@ -1,23 +1,30 @@
-//! Times training steps of a named shape: `step --shape names --seconds 5 [--threads 2]` prints one JSON line.
+//! Times training steps of a named shape: `step --shape names --seconds 5 [--threads 2] [--precision bf16]` prints one JSON line.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "the line is the product")]
 
 use std::time::{Duration, Instant};
 
 use weft_benches::{shapes, trainer};
+use weft_model::config::Precision;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| {
         arguments.iter().position(|argument| argument == name).and_then(|i| arguments.get(i + 1)).cloned()
     };
-    let name =
-        value("--shape").ok_or("usage: step --shape names|shakes|baby|gpt2 [--seconds S] [--threads N]")?;
+    let name = value("--shape").ok_or(
+        "usage: step --shape names|shakes|baby|gpt2 [--seconds S] [--threads N] [--precision f32|bf16]",
+    )?;
     let shape = shapes::find(&name).ok_or_else(|| format!("there is no shape called {name}"))?;
     let seconds: f64 = value("--seconds").map_or(Ok(5.0), |s| s.parse())?;
     let threads: usize = value("--threads").map_or(Ok(0), |n| n.parse())?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let mut trainer = trainer(&shape)?;
+    let precision = match value("--precision").as_deref() {
+        None | Some("f32") => Precision::F32,
+        Some("bf16") => Precision::Bf16,
+        Some(other) => return Err(format!("there is no precision called {other}").into()),
+    };
+    let mut trainer = trainer(&shape, precision)?;
     let params = trainer.params().layout().elements();
     let threads = rayon::current_num_threads();
     let times = rayon::scope(|_| -> Result<Vec<Duration>, weft_model::Error> {

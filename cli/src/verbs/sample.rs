@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 use weft_model::checkpoint::Checkpoint;
+use weft_model::config::Precision;
 use weft_model::generate::{SampleConfig, generate, tokens};
 
 use crate::args::ModelArg;
 use crate::load;
 use crate::output::{shown, stdout};
-use crate::values::{count, number, size};
+use crate::values::{choice, count, number, size};
 
 /// Below the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -59,6 +60,9 @@ pub(crate) struct SampleArgs {
     /// What the random numbers follow from: the same seed, the same samples
     #[arg(long, value_name = "N", default_value = "1337", value_parser = count, allow_negative_numbers = true)]
     seed: u64,
+    /// Round the operands of matrix products: bf16 halves the memory that a token reads
+    #[arg(long, value_name = "KIND", default_value = "f32", value_parser = choice::<Precision>(&["f32", "bf16"]))]
+    precision: Precision,
     /// One JSON object a line: text and logprob, its log-probability in nats
     #[arg(long)]
     json: bool,
@@ -76,7 +80,7 @@ pub(crate) fn run(args: &SampleArgs) -> anyhow::Result<ExitCode> {
     let config = SampleConfig { temperature, top_k, top_p, min_p, max_new_tokens, seed };
     config.validate()?;
     let Checkpoint { description, model, mut params, .. } = load::model(&args.model.model)?.checkpoint;
-    params.prepare(model.weights());
+    model.prepare_for_inference(&mut params, args.precision);
     let vocab = &description.vocab;
     let prompt = vocab.encode(&args.prompt)?;
     let is_lines = vocab.boundary().is_some();

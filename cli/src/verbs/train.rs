@@ -79,6 +79,11 @@ pub(crate) fn run(mut args: TrainArgs) -> anyhow::Result<ExitCode> {
     // From here on a signal stops after a step, with a checkpoint; before, it just ends the process.
     let stop = Stop::on_signals()?;
     load::notes(run.trainer.notes());
+    if !run.config.train.precision.is_native() {
+        tell!(
+            "note: this processor has no instruction for bf16: the rounded numbers are multiplied as f32, which is slower"
+        );
+    }
     let asked = stop.clone();
     run.trainer.stop_when(move || asked.code().is_some());
     if train(&mut run, &stop)?.is_none() {

@@ -6,7 +6,7 @@ use super::machine::Level;
 use super::shapes::Named;
 use super::{Effort, Figure, Roof, Section, Times, aim_for, on_threads, time};
 use crate::Error;
-use crate::config::TrainConfig;
+use crate::config::{Precision, TrainConfig};
 use crate::generate::{SampleConfig, generate};
 use crate::model::Model;
 use crate::text::{Corpus, Dataset, Format, SplitFractions, Vocab};
@@ -22,7 +22,7 @@ fn characters(shape: &Named) -> Vec<char> {
 ///
 /// # Errors
 /// If the shape cannot be built.
-pub fn trainer(shape: &Named) -> Result<Trainer, Error> {
+pub fn trainer(shape: &Named, precision: Precision) -> Result<Trainer, Error> {
     let chars = characters(shape);
     let mut text: String = chars.iter().collect();
     let mut state = 1u64;
@@ -38,6 +38,7 @@ pub fn trainer(shape: &Named) -> Result<Trainer, Error> {
         max_iters: u64::MAX,
         eval_interval: u64::MAX,
         lr_decay_iters: u64::MAX,
+        precision,
         ..TrainConfig::default()
     };
     Trainer::new(config, model, params, data)
@@ -50,7 +51,7 @@ pub fn trainer(shape: &Named) -> Result<Trainer, Error> {
 pub fn train_step(effort: &Effort, shape: &Named, threads: usize) -> Result<Figure, Error> {
     let rate = fma_gflops(threads);
     let times = on_threads(threads, || -> Result<Times, Error> {
-        let mut trainer = trainer(shape)?;
+        let mut trainer = trainer(shape, Precision::F32)?;
         let mut result = Ok(());
         let times = time(effort, || {
             if let Some(Err(error)) = trainer.next() {
@@ -114,7 +115,7 @@ pub fn sample_together(effort: &Effort, shape: &Named, threads: usize, n: usize)
 /// Times `n` texts of a full context each, made in one call: seconds a token.
 fn texts(effort: &Effort, shape: &Named, threads: usize, n: usize) -> Result<Times, Error> {
     let (model, mut params) = Model::new::<f32>(&shape.model, 1)?;
-    params.prepare(model.weights());
+    model.prepare_for_inference(&mut params, Precision::F32);
     let vocab = Vocab::new(characters(shape), false);
     let config = SampleConfig { max_new_tokens: shape.model.block_size, ..SampleConfig::default() };
     config.validate()?;

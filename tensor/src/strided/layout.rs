@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::Real;
 use crate::shape::{MAX_RANK, Shape, ShapeError};
 use crate::view::View;
 
@@ -143,7 +144,7 @@ impl Layout {
     /// # Panics
     /// If an element would lie outside `data`.
     #[track_caller]
-    pub fn view<'a, T>(&self, data: &'a [T]) -> View<'a, T> {
+    pub fn view<'a, T: Real>(&self, data: &'a [T]) -> View<'a, T> {
         let data = &data[self.offset..];
         if self.shape.elements() > 0 {
             let last: usize =
@@ -170,7 +171,7 @@ pub(crate) fn without(shape: &Shape, axis: usize) -> Shape {
     Shape::new(&sizes[..shape.rank() - 1])
 }
 
-impl<'a, T: Copy> View<'a, T> {
+impl<'a, T: Real> View<'a, T> {
     /// One number as an array without dimensions.
     pub fn scalar(value: &'a T) -> Self {
         View { data: std::slice::from_ref(value), shape: Shape::SCALAR, strides: [0; MAX_RANK], packed: None }

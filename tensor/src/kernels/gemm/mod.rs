@@ -20,7 +20,7 @@ mod weight;
 pub use bf16::{PackedBf16, has_bf16, matmul_bf16, matmul_packed_bf16, pack_bf16_into, packed_bf16_len};
 pub use mat::{Mat, MatMut};
 pub use pack::{Packed, pack_into, packed_len};
-pub use weight::{PackedWeight, Weight};
+pub use weight::{PackedWeight, Packing, Precision, Weight};
 
 use crate::Real;
 use blocks::{Job, Right};

@@ -92,12 +92,12 @@ fn row_block<S: Simd, F: Format<S>, const MR: usize>(
     let n = c.cols;
     let mut j = 0;
     while j < n {
-        let (strip, stride) = b.at(j, n);
+        let strip = b.at(j, n);
         if const { S::TILE_VECTORS == 2 } && n - j > LANES {
-            tile::<S, F, MR, 2>(simd, format, a, strip, stride, &mut c, j, ends);
+            tile::<S, F, MR, 2>(simd, format, a, strip, &mut c, j, ends);
             j += 2 * LANES;
         } else {
-            tile::<S, F, MR, 1>(simd, format, a, strip, stride, &mut c, j, ends);
+            tile::<S, F, MR, 1>(simd, format, a, strip, &mut c, j, ends);
             j += LANES;
         }
     }
@@ -110,8 +110,7 @@ fn tile<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
     simd: S,
     format: F,
     a: Mat<'_, F::E>,
-    b: &[F::E],
-    stride: usize,
+    (b, stride): (&[F::E], usize),
     c: &mut MatMut<'_, S::T>,
     j: usize,
     ends: Ends<'_, S::T>,
