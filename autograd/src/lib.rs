@@ -42,10 +42,12 @@
 pub mod gradcheck;
 pub mod ops;
 mod params;
+mod profile;
 #[cfg(doctest)]
 mod readme;
 mod tape;
 
 pub use params::{Grads, ParamId, ParamLayout, Params};
+pub use profile::{Entry, Profile};
 pub use tape::{Pool, Tape, Var};
 pub use weft_tensor::kernels::gemm::{Packing, Precision};

@@ -1,8 +1,12 @@
 //! The walk back: where gradients go, what memory does, and what misuse is told.
 
+use std::time::Duration;
+
 use weft_autograd::gradcheck::{gradcheck, randn, try_gradcheck};
 use weft_autograd::ops::{Activation, Heads};
-use weft_autograd::{Grads, Packing, ParamId, ParamLayout, Params, Pool, Precision, Tape, Var};
+use weft_autograd::{
+    Entry, Grads, Packing, ParamId, ParamLayout, Params, Pool, Precision, Profile, Tape, Var,
+};
 use weft_tensor::random::{Key, Purpose};
 use weft_tensor::{Tensor, View};
 
@@ -469,4 +473,44 @@ fn the_derivative_by_two_variables_is_symmetric() {
     let by_y = (f.grad(&[y])[0] * v).sum_all().grad(&[x])[0];
     let (a, b) = ((by_x * v).sum_all().item(), (by_y * u).sum_all().item());
     assert!((a - b).abs() < 1e-12 * a.abs(), "{a} and {b}");
+}
+
+#[test]
+fn a_profiled_pool_counts_calls_and_work_and_changes_no_bit() {
+    let mut layout = ParamLayout::new();
+    let w = layout.add("w", [3, 4]);
+    let mut params = Params::<f32>::zeros(layout);
+    params.flat_mut().iter_mut().zip(0..).for_each(|(x, i)| *x = (i as f32 * 0.7).sin());
+    let run = |pool: &Pool| {
+        let mut grads = Grads::new(&params);
+        let tape = Tape::new(&params, pool);
+        let x = tape.full([2, 4], 0.5);
+        // 2 · 2 · 3 · 4 operations, and as a primitive the square of 6 numbers.
+        let y = x.linear(tape.param(w), None);
+        (y * y).sum(&[0, 1], false).backward(&mut grads);
+        grads.flat().to_vec()
+    };
+    let (plain, profiled) = (Pool::new(), Pool::new().profiled());
+    assert_eq!(run(&plain), run(&profiled));
+    run(&profiled);
+    assert!(plain.profile().is_none());
+    let mut profile = profiled.profile().expect("it is a profiled one");
+    let linear = |profile: &Profile, backward: bool| {
+        let found = |entry: &&Entry| entry.name == "linear" && entry.backward == backward;
+        *profile.entries().iter().find(found).expect("it was called")
+    };
+    let (forward, backward) = (linear(&profile, false), linear(&profile, true));
+    assert_eq!((forward.calls, forward.flops, forward.bytes), (2, 2 * 48, 0));
+    assert_eq!((backward.calls, backward.flops), (2, 2 * 96));
+    assert!(forward.time > Duration::ZERO);
+    let of_primitives = |backward| {
+        let others =
+            profile.entries().iter().filter(|entry| entry.backward == backward && entry.name != "linear");
+        others.map(|entry| entry.bytes).sum::<u64>()
+    };
+    // Forward, the product reads 6 numbers twice and writes 6, their sum reads 6 and writes 1.
+    assert_eq!(of_primitives(false), 2 * 4 * (18 + 7));
+    assert!(of_primitives(true) > 0, "what the walk back computes is its expense");
+    profile.merge(&profiled.profile().unwrap());
+    assert_eq!((linear(&profile, false).calls, linear(&profile, true).flops), (4, 4 * 96));
 }

@@ -137,7 +137,7 @@ impl Look {
 }
 
 /// Seconds as `1.23 µs`, `45.6 ms` or `7.89 s`.
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let (x, unit) = match seconds {
         s if s < 1e-6 => (s * 1e9, "ns"),
         s if s < 1e-3 => (s * 1e6, "µs"),

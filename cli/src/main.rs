@@ -11,6 +11,7 @@ mod figures;
 mod ladder;
 mod load;
 mod output;
+mod profile;
 mod settings;
 mod signal;
 mod values;

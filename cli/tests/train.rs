@@ -192,6 +192,17 @@ fn a_signal_stops_after_a_step_with_a_checkpoint() {
 }
 
 #[test]
+fn a_profile_says_where_the_time_went() {
+    let place = Place::new();
+    place.write("tiny.txt", "emma\nolivia\nava\nmia\namelia\nnoah\nliam\nella\nleo\nnora\n");
+    let run = place.weft(&format!("train tiny.txt --profile --quiet --max-iters 2 {TINY}")).ok();
+    for expected in ["where the time of 2 updates went", "linear backward", "% of FMA"] {
+        assert!(run.err.contains(expected), "no `{expected}`: {}", run.err);
+    }
+    assert!(!run.out.contains("linear"), "{}", run.out);
+}
+
+#[test]
 fn two_trainers_do_not_share_a_directory() {
     let place = Place::new();
     place.tiny_run("run");

@@ -50,6 +50,7 @@ pub mod layers;
 pub mod model;
 pub mod ngram;
 pub mod optim;
+pub mod profile;
 pub mod run;
 pub mod safetensors;
 pub mod text;

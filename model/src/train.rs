@@ -13,6 +13,7 @@ use crate::evaluate::{Evaluation, evaluate_unless};
 use crate::layers::{DropoutKey, Pass};
 use crate::model::Model;
 use crate::optim::{Optimizer, clip_scale};
+use crate::profile::{Part, Profile, Watch};
 use crate::text::{Batch, BatchShape, Dataset, TrainBatches, Trim};
 
 /// The most parts of a batch that compute side by side, each with a gradient of its own.
@@ -92,6 +93,8 @@ pub struct Trainer {
     evaluated: u64,
     bad_steps: u32,
     started: Instant,
+    watch: Watch,
+    profiled_from: u64,
     /// Whether to end an evaluation early.
     stop: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -124,6 +127,8 @@ impl Trainer {
             evaluated: 0,
             bad_steps: 0,
             started: Instant::now(),
+            watch: Watch::default(),
+            profiled_from: 0,
             stop: Box::new(|| false),
         })
     }
@@ -181,9 +186,24 @@ impl Trainer {
         self.batches.notes()
     }
 
+    /// Times all that follows, by op; the results stay the same.
+    pub fn start_profile(&mut self) {
+        self.watch.turn_on();
+        self.pools.get_mut().expect("no thread panics while it holds the lock").clear();
+        self.profiled_from = self.progress.step;
+    }
+
+    /// Where the time went since [`Trainer::start_profile`]; `None` without that. Takes a moment, to measure the machine.
+    pub fn profile(&self) -> Option<Profile> {
+        let pools = self.pools.lock().expect("no thread panics while it holds the lock");
+        let steps = self.progress.step - self.profiled_from;
+        self.watch.is_on().then(|| Profile::new(&self.watch, pools.iter(), steps))
+    }
+
     /// One update.
     fn step(&mut self) -> Result<Event, Error> {
         let began = Instant::now();
+        self.watch.start();
         let step = self.progress.step;
         let n = self.replicas.len();
         let mut tokens = 0;
@@ -193,14 +213,17 @@ impl Trainer {
                 tokens += batch.n_targets;
             }
         }
+        self.watch.end(Part::Batches);
         let scale = 1.0 / tokens as f64;
         let is_used_once = n * self.replicas[0].parts.len() == 1;
         let packing = if is_used_once { Packing::None } else { Packing::Both };
         self.model.prepare(&mut self.params, self.config.precision, packing);
+        self.watch.end(Part::Weights);
+        let new_pool = || if self.watch.is_on() { Pool::new().profiled() } else { Pool::new() };
         let (model, params, pools, seed) = (&self.model, &self.params, &self.pools, self.config.seed);
         self.replicas.par_iter_mut().enumerate().for_each(|(r, replica)| {
             let lock = || pools.lock().expect("no thread panics while it holds the lock");
-            let pool = lock().pop().unwrap_or_default();
+            let pool = lock().pop().unwrap_or_else(new_pool);
             replica.loss = 0.0;
             replica.grads.reset();
             for (a, batch) in replica.parts.iter().enumerate() {
@@ -213,6 +236,7 @@ impl Trainer {
             }
             lock().push(pool);
         });
+        self.watch.end(Part::Passes);
         let train_loss: f64 = self.replicas.iter().map(|replica| replica.loss).sum();
         let (first, others) = self.replicas.split_first_mut().expect("at least one replica");
         if let Some(name) = first.grads.missing().next() {
@@ -230,6 +254,7 @@ impl Trainer {
             let grad_scale = clip_scale(grad_norm, self.config.grad_clip);
             self.optimizer.step(&mut self.params, &first.grads, step + 1, lr, grad_scale);
         }
+        self.watch.end(Part::Update);
         self.progress.step += 1;
         self.progress.tokens += tokens as u64;
         let step = self.progress.step;
@@ -255,12 +280,14 @@ impl Trainer {
     /// `None` if it was stopped.
     fn evaluate(&mut self) -> Option<Result<Event, Error>> {
         let (split, step) = (self.data.val(), self.progress.step);
+        self.watch.start();
         // Losses are compared between runs, whatever they train with.
         self.model.prepare(&mut self.params, Precision::F32, Packing::Both);
         let val = match split.is_empty() {
             true => None,
             false => Some(evaluate_unless(&self.model, &self.params, split, &self.stop)?),
         };
+        self.watch.end(Part::Evaluation);
         self.evaluate_next = false;
         self.evaluated = step;
         if let Some(Evaluation { loss, .. }) = val.filter(|val| !val.loss.is_finite()) {

@@ -121,6 +121,27 @@ fn an_update_changes_the_hash() {
 }
 
 #[test]
+fn a_profile_does_not_show() {
+    let mut plain = trainer(Format::Lines, &small());
+    let mut profiled = trainer(Format::Lines, &small());
+    profiled.start_profile();
+    for trainer in [&mut plain, &mut profiled] {
+        assert!(trainer.by_ref().take(5).all(|event| event.is_ok()));
+    }
+    assert_eq!(hash(plain.params()), hash(profiled.params()));
+    assert!(plain.profile().is_none());
+    let profile = profiled.profile().expect("it was started");
+    let shares: f64 = profile.lines.iter().map(|line| line.share).sum();
+    assert!(profile.steps > 0 && (shares - 1.0).abs() < 1e-9, "{profile:?}");
+    for (name, backward) in
+        [("linear", false), ("linear", true), ("attention", true), ("cross_entropy", false)]
+    {
+        let found = profile.lines.iter().any(|line| line.name == name && line.backward == Some(backward));
+        assert!(found, "no {name}, backward: {backward}: {profile:?}");
+    }
+}
+
+#[test]
 fn a_run_that_is_stopped_and_resumed_is_the_same_run() {
     for format in [Format::Lines, Format::Text] {
         let mut straight = trainer(format, &small());

@@ -8,6 +8,7 @@ use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 
 use super::{Fused, Op};
 use crate::gradcheck::Cases;
+use crate::profile::Work;
 use crate::tape::Var;
 
 /// The rule of the ops on fused rows: (B, T, (H + 2 H_kv) D).
@@ -76,6 +77,13 @@ impl Op<1> for Attention {
     fn shape(&self, [qkv]: [Shape; 1]) -> Result<Shape, ShapeError> {
         check("attention", &self.heads, &qkv)?;
         Ok(qkv.with_last(self.heads.n_head * self.heads.head_size))
+    }
+
+    // 4·D for each query and key that it sees forward, 10·D backward: the scores are computed again.
+    fn work(&self, [qkv]: [Shape; 1], _y: Shape) -> [Work; 2] {
+        let Heads { n_head, head_size, .. } = self.heads;
+        let pairs = qkv[0] * n_head * qkv[1] * (qkv[1] + 1) / 2;
+        [Work::Flops(4 * head_size * pairs), Work::Flops(10 * head_size * pairs)]
     }
 
     fn cases(cases: &mut Cases) {

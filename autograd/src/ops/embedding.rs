@@ -9,6 +9,7 @@ use weft_tensor::{Grad, Real, Shape, ShapeError, View, strided};
 
 use super::{Fused, Op};
 use crate::gradcheck::Cases;
+use crate::profile::Work;
 use crate::tape::Var;
 
 #[derive(Clone)]
@@ -38,6 +39,11 @@ impl Op<2> for Embedding {
             }
         }
         Ok(Shape::from([self.ids.len() / self.seq_len, self.seq_len, table[1]]))
+    }
+
+    // Of the table only the rows that are looked up.
+    fn work(&self, _inputs: [Shape; 2], y: Shape) -> [Work; 2] {
+        [Work::Numbers(2 * y.elements()), Work::Numbers(3 * y.elements())]
     }
 
     fn cases(cases: &mut Cases) {

@@ -14,6 +14,7 @@ use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 use super::activation::Kind;
 use super::{Fused, Op};
 use crate::gradcheck::Cases;
+use crate::profile::Work;
 use crate::tape::Var;
 
 #[derive(Clone, Copy)]
@@ -47,6 +48,12 @@ impl Op<4> for Linear {
             return fail(format!("residual {residual} does not have the output's shape {y}"));
         }
         Ok(y)
+    }
+
+    // Three products of the same size: y, dx, dW.
+    fn work(&self, [x, weight, _, _]: [Shape; 4], _y: Shape) -> [Work; 2] {
+        let product = 2 * x.rows() * weight.elements();
+        [Work::Flops(product), Work::Flops(2 * product)]
     }
 
     fn cases(cases: &mut Cases) {

@@ -4,6 +4,7 @@ use weft_tensor::{Real, Shape, ShapeError, View, strided};
 
 use super::{Op, Primitive};
 use crate::gradcheck::Cases;
+use crate::profile::Work;
 use crate::tape::Var;
 
 /// C = op(A) · op(B) over the last two dimensions, where op transposes or not; the dimensions before them broadcast.
@@ -35,6 +36,12 @@ impl Op<2> for Matmul {
             return Err(ShapeError(format!("matmul: {a} · {b}: the tape multiplies matrices")));
         }
         strided::matmul_shape(&turned_shape(a, self.transpose_a), &turned_shape(b, self.transpose_b))
+    }
+
+    fn work(&self, [a, _]: [Shape; 2], y: Shape) -> [Work; 2] {
+        let k = a[a.rank() - if self.transpose_a { 2 } else { 1 }];
+        let product = 2 * y.elements() * k;
+        [Work::Flops(product), Work::Flops(2 * product)]
     }
 
     fn cases(cases: &mut Cases) {

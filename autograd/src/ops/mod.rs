@@ -13,6 +13,7 @@ pub use rotary::{BASE as ROTARY_BASE, rotary_table};
 pub use weft_tensor::kernels::Heads;
 
 use crate::gradcheck::Cases;
+use crate::profile::Work;
 use crate::tape::Var;
 
 /// The most inputs an op has.
@@ -30,6 +31,11 @@ pub(crate) trait Op<const N: usize>: Clone {
 
     /// The shape rule: a pure function of the inputs' shapes.
     fn shape(&self, inputs: [Shape; N]) -> Result<Shape, ShapeError>;
+
+    /// What forward and backward owe the machine, for profiles.
+    fn work(&self, inputs: [Shape; N], y: Shape) -> [Work; 2] {
+        Work::passing_over(&inputs, y)
+    }
 
     /// Adds the op's gradient checks: functions of random inputs at shapes that cover its rule.
     fn cases(cases: &mut Cases);
@@ -142,6 +148,13 @@ macro_rules! ops {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(op) => Op::<$pn>::shape(op, first(inputs)),)*
                     $($(#[$fmeta])* AnyOp::$F(op) => Op::<$fn>::shape(op, first(inputs)),)*
+                }
+            }
+
+            pub(crate) fn work(&self, inputs: &[Shape; MAX_INPUTS], y: Shape) -> [Work; 2] {
+                match self {
+                    $($(#[$pmeta])* AnyOp::$P(op) => Op::<$pn>::work(op, first(inputs), y),)*
+                    $($(#[$fmeta])* AnyOp::$F(op) => Op::<$fn>::work(op, first(inputs), y),)*
                 }
             }
 

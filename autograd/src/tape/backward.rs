@@ -146,7 +146,16 @@ impl<'t, T: Real> Walk<'t, T> {
                     *output = Some(Grad { data, add: *add });
                 }
             }
-            op.backward(&views, y, node.saved.as_deref().unwrap_or_default(), dy, outputs);
+            let shapes = || (inputs.map(|input| inner.shape(self.tape.params, input)), node.shape);
+            self.tape.pool.timed(
+                op,
+                true,
+                shapes,
+                |[_, backward]| backward,
+                || {
+                    op.backward(&views, y, node.saved.as_deref().unwrap_or_default(), dy, outputs);
+                },
+            );
         }
         for i in 0..MAX_INPUTS {
             if let Some((buffer, _)) = apart[i].take()

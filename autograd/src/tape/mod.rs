@@ -10,6 +10,7 @@ use weft_tensor::{Buffer, Real, Shape, View};
 
 use crate::ops::{AnyOp, MAX_INPUTS};
 use crate::params::{ParamId, Params};
+use crate::profile::{Profile, Work};
 
 /// Stands for an input that an op does not have.
 pub(crate) const ABSENT: u32 = u32::MAX;
@@ -57,6 +58,8 @@ struct Inner<T> {
 pub struct Pool<T = f32> {
     buffers: weft_tensor::Pool<T>,
     spare: RefCell<Option<Inner<T>>>,
+    /// The ops of its tapes are timed.
+    profile: Option<RefCell<Profile>>,
 }
 
 impl<T: Real> Default for Pool<T> {
@@ -68,7 +71,33 @@ impl<T: Real> Default for Pool<T> {
 impl<T: Real> Pool<T> {
     /// An empty pool.
     pub fn new() -> Self {
-        Pool { buffers: weft_tensor::Pool::new(), spare: RefCell::new(None) }
+        Pool { buffers: weft_tensor::Pool::new(), spare: RefCell::new(None), profile: None }
+    }
+
+    /// The same pool, which from now on times the ops of its tapes. What they compute stays the same.
+    pub fn profiled(self) -> Self {
+        Pool { profile: Some(RefCell::default()), ..self }
+    }
+
+    /// What the ops of its tapes have taken so far, if it is a [`Pool::profiled`] one.
+    pub fn profile(&self) -> Option<Profile> {
+        self.profile.as_ref().map(|profile| profile.borrow().clone())
+    }
+
+    /// Runs `f`, a call of `op` on inputs of these shapes, and times it if someone wants to know.
+    #[inline]
+    fn timed(
+        &self,
+        op: &AnyOp,
+        backward: bool,
+        shapes: impl FnOnce() -> ([Shape; MAX_INPUTS], Shape),
+        work: impl FnOnce([Work; 2]) -> Work,
+        f: impl FnOnce(),
+    ) {
+        let Some(profile) = &self.profile else { return f() };
+        let time = Profile::time(f);
+        let (inputs, y) = shapes();
+        profile.borrow_mut().count(op.name(), backward, time, work(op.work(&inputs, y)), size_of::<T>());
     }
 
     /// Numbers in all buffers made so far: what activations and their gradients needed at most.
@@ -265,7 +294,17 @@ impl<'p, T: Real> Tape<'p, T> {
         let mut saved = (saved_len > 0).then(|| self.take(saved_len));
         let inner = self.inner.borrow();
         let views = of_each(ids, |id| inner.view(self.params, id));
-        op.forward(&views, &mut y, saved.as_deref_mut().unwrap_or_default());
+        let shapes = || (of_each(ids, |id| inner.shape(self.params, id)), shape);
+        // What the walk back computes forward, derivatives of primitives and lost values, is its expense.
+        self.pool.timed(
+            op,
+            self.spent.get(),
+            shapes,
+            |[forward, _]| forward,
+            || {
+                op.forward(&views, &mut y, saved.as_deref_mut().unwrap_or_default());
+            },
+        );
         (y, saved)
     }
 

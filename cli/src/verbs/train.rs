@@ -21,7 +21,7 @@ use crate::failure::usage;
 use crate::output::{escaped, grouped, is_quiet, say, shown, stdout, tell};
 use crate::settings::{BUILT_IN, Settings};
 use crate::signal::Stop;
-use crate::{ladder, load};
+use crate::{ladder, load, profile};
 
 /// Below the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -55,6 +55,9 @@ pub(crate) struct TrainArgs {
     /// A TOML file with the sections model, train and data, such as a run's config.toml; flags go over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Say at the end where the time went: by operation, beside what the machine could do
+    #[arg(long)]
+    profile: bool,
     #[command(flatten)]
     pub(crate) settings: Settings,
 }
@@ -86,6 +89,9 @@ pub(crate) fn run(mut args: TrainArgs) -> anyhow::Result<ExitCode> {
     }
     let asked = stop.clone();
     run.trainer.stop_when(move || asked.code().is_some());
+    if args.profile {
+        run.trainer.start_profile();
+    }
     if train(&mut run, &stop)?.is_none() {
         conclude(&run, &stop)?;
     }
@@ -343,6 +349,9 @@ fn train(run: &mut Run, stop: &Stop) -> anyhow::Result<Option<u8>> {
             clock(bar.elapsed()),
             short(bar.tokens_per_s())
         );
+    }
+    if let Some(profile) = trainer.profile().filter(|profile| profile.steps > 0) {
+        say!("\n{}", profile::table(&profile));
     }
     Ok(stopped)
 }

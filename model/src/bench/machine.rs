@@ -52,7 +52,7 @@ impl Level {
     }
 
     /// The first level that holds so many bytes if `threads` threads share them out evenly.
-    pub(super) fn holding(bytes: f64, threads: usize) -> Level {
+    pub(crate) fn holding(bytes: f64, threads: usize) -> Level {
         let levels = Level::all();
         let holds = |level: &Level| {
             let cores = if level.is_shared { 1.0 } else { threads as f64 };
@@ -77,7 +77,7 @@ impl Level {
     }
 
     /// Gigabytes per second that `threads` threads read and write in place, both counted.
-    pub(super) fn update_gbps(&self, threads: usize) -> f64 {
+    pub(crate) fn update_gbps(&self, threads: usize) -> f64 {
         update_gbps(threads, self.bytes(threads))
     }
 }
