@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use weft_autograd::{Grads, Packing, Params, Pool, Tape};
-use weft_tensor::kernels::optimizer::add_and_sum_squares;
+use weft_tensor::kernels::gradient::sum_of_squares;
 
 use crate::Error;
 use crate::config::{Precision, TrainConfig};
@@ -238,21 +238,21 @@ impl Trainer {
         });
         self.watch.end(Part::Passes);
         let train_loss: f64 = self.replicas.iter().map(|replica| replica.loss).sum();
-        let (first, others) = self.replicas.split_first_mut().expect("at least one replica");
-        if let Some(name) = first.grads.missing().next() {
+        if let Some(name) = self.replicas[0].grads.missing().next() {
             return Err(Error::NoGradient { name: name.into() });
         }
-        let mut parts: [&[f32]; MAX_REPLICAS] = [&[]; MAX_REPLICAS];
-        for (part, replica) in parts.iter_mut().zip(&*others) {
-            *part = replica.grads.flat();
+        let mut grads: [&[f32]; MAX_REPLICAS] = [&[]; MAX_REPLICAS];
+        for (grads, replica) in grads.iter_mut().zip(&self.replicas) {
+            *grads = replica.grads.flat();
         }
-        let grad_norm = add_and_sum_squares(first.grads.flat_mut(), &parts[..others.len()]).sqrt();
+        let grads = &grads[..n];
+        let grad_norm = sum_of_squares(grads).sqrt();
         let lr = self.config.schedule().at(step);
         let mut done = Step { step: step + 1, train_loss, lr, grad_norm, tokens, time: Duration::ZERO };
         let finite = train_loss.is_finite() && grad_norm.is_finite();
         if finite {
             let grad_scale = clip_scale(grad_norm, self.config.grad_clip);
-            self.optimizer.step(&mut self.params, &first.grads, step + 1, lr, grad_scale);
+            self.optimizer.step(&mut self.params, grads, step + 1, lr, grad_scale);
         }
         self.watch.end(Part::Update);
         self.progress.step += 1;
@@ -267,10 +267,10 @@ impl Trainer {
         }
         self.bad_steps += 1;
         if self.bad_steps == MAX_BAD_STEPS {
-            let layout = first.grads.layout().clone();
+            let layout = self.params.layout();
             let bad = layout
                 .ids()
-                .find(|id| first.grads.get(*id).is_some_and(|grad| grad.iter().any(|x| !x.is_finite())));
+                .find(|id| grads.iter().any(|grad| grad[layout.range(*id)].iter().any(|x| !x.is_finite())));
             let name = bad.map_or("none", |id| layout.name(id)).into();
             return Err(Error::NotFinite { step, loss: train_loss, grad_norm, name });
         }

@@ -10,7 +10,7 @@ use weft_model::model::Model;
 use weft_model::optim::{Optimizer, OptimizerConfig, OptimizerKind, clip_scale};
 use weft_model::text::{Batch, IGNORE};
 use weft_tensor::Real;
-use weft_tensor::kernels::optimizer::sum_of_squares;
+use weft_tensor::kernels::gradient::sum_of_squares;
 use weft_tensor::simd::at_every_level;
 
 const NAMES: [&str; 3] = ["gpt2", "llama", "cosine"];
@@ -130,8 +130,8 @@ impl Golden {
             grads.reset();
             let loss = gradient(&model, &params, &pool, batch, &mut grads);
             figures.losses = figures.losses.max((loss - expected).abs());
-            let grad_norm = sum_of_squares(grads.flat()).sqrt();
-            optimizer.step(&mut params, &grads, i as u64 + 1, 1e-3, clip_scale(grad_norm, 1.0));
+            let grad_norm = sum_of_squares(&[grads.flat()]).sqrt();
+            optimizer.step(&mut params, &[grads.flat()], i as u64 + 1, 1e-3, clip_scale(grad_norm, 1.0));
         }
         figures
     }

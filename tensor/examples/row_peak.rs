@@ -12,8 +12,9 @@ use weft_tensor::kernels::cross_entropy::{cross_entropy, cross_entropy_backward,
 use weft_tensor::kernels::dropout::dropout;
 use weft_tensor::kernels::elementwise::axpy;
 use weft_tensor::kernels::embedding::{embedding, embedding_backward};
+use weft_tensor::kernels::gradient::sum_of_squares;
 use weft_tensor::kernels::norm::{column_sums, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
-use weft_tensor::kernels::optimizer::{AdamW, adamw, add_and_sum_squares, sum_of_squares};
+use weft_tensor::kernels::optimizer::{AdamW, Stretch, adamw};
 use weft_tensor::kernels::softmax::{log_softmax, softmax, softmax_backward};
 use weft_tensor::peak::{fma_gflops, read_gbps, update_gbps};
 use weft_tensor::random::{Key, Purpose};
@@ -180,24 +181,29 @@ fn kernels() -> Vec<Kernel> {
             let (ids, dy, mut dtable) = (ids(rows, 65), numbers(rows * cols), numbers(65 * cols));
             Box::new(move || embedding_backward(&ids, &dy, cols, grad(&mut dtable)))
         }),
-        kernel("sum of squares", 1, false, &[512], |rows, cols| {
+        kernel("norm of 1 part", 1, false, &[512], |rows, cols| {
             let x = numbers(rows * cols);
             Box::new(move || {
-                sum_of_squares(&x);
+                sum_of_squares(&[&*x]);
             })
         }),
-        kernel("sum of 2 parts", 3, true, &[512], |rows, cols| {
-            let (mut x, part) = (numbers(rows * cols), numbers(rows * cols));
+        kernel("norm of 4 parts", 4, false, &[512], |rows, cols| {
+            let parts = [0; 4].map(|_| numbers(rows * cols));
             Box::new(move || {
-                add_and_sum_squares(&mut x, &[&part]);
+                sum_of_squares(&parts.each_ref().map(|part| &**part));
             })
         }),
-        kernel("adamw", 7, true, &[512], |rows, cols| {
-            let (mut p, g, mut m, mut v) =
-                (numbers(rows * cols), numbers(rows * cols), numbers(rows * cols), numbers(rows * cols));
-            Box::new(move || adamw(&ADAMW, &mut p, &g, &mut m, &mut v))
-        }),
+        kernel("adamw of 1 part", 7, true, &[512], |rows, cols| adamw_of::<1>(rows * cols)),
+        kernel("adamw of 2 parts", 8, true, &[512], |rows, cols| adamw_of::<2>(rows * cols)),
+        kernel("adamw of 4 parts", 10, true, &[512], |rows, cols| adamw_of::<4>(rows * cols)),
     ]
+}
+
+fn adamw_of<const PARTS: usize>(len: usize) -> Box<dyn FnMut() + Send> {
+    let (mut p, mut m, mut v) = (numbers(len), numbers(len), numbers(len));
+    let parts = [0; PARTS].map(|_| numbers(len));
+    let all = [Stretch { range: 0..len, decays: true }];
+    Box::new(move || adamw(&ADAMW, &all, &mut p, &parts.each_ref().map(|part| &**part), &mut m, &mut v))
 }
 
 /// Seconds of the best and the median call.

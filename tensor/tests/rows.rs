@@ -7,8 +7,9 @@ use weft_tensor::kernels::activation::{
     gated_activation_backward, unary,
 };
 use weft_tensor::kernels::cross_entropy::{cross_entropy, cross_entropy_backward, cross_entropy_in_place};
+use weft_tensor::kernels::gradient::sum_of_squares;
 use weft_tensor::kernels::norm::{column_sums, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
-use weft_tensor::kernels::optimizer::{AdamW, Sgd, adamw, add_and_sum_squares, scale, sgd, sum_of_squares};
+use weft_tensor::kernels::optimizer::{AdamW, Sgd, Stretch, adamw, sgd};
 use weft_tensor::kernels::softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 use weft_tensor::simd::at_every_level;
 
@@ -497,12 +498,30 @@ fn cross_entropy_names_a_target_out_of_range() {
     cross_entropy(&[0.0f32; 10], &[0, 7], IGNORE, &mut [0.0; 2]);
 }
 
+/// All `n` parameters but the first, which belongs to no stretch; those from the middle on decay.
+fn stretches(n: usize) -> [Stretch; 2] {
+    let (first, half) = (1.min(n), (n / 2).max(1.min(n)));
+    [Stretch { range: first..half, decays: false }, Stretch { range: half..n, decays: true }]
+}
+
+/// Parts of a gradient of `n` numbers, one to five of them, and their sum.
+fn gradients(n: usize) -> impl Iterator<Item = (Vec<Vec<f32>>, Vec<f32>)> {
+    (1..=5).map(move |parts| {
+        let parts: Vec<_> = (0..parts).map(|part| numbers(n, 40 + part, 0.1)).collect();
+        let sum = (0..n).map(|i| parts[1..].iter().fold(parts[0][i], |sum, part| sum + part[i])).collect();
+        (parts, sum)
+    })
+}
+
+fn slices(parts: &[Vec<f32>]) -> Vec<&[f32]> {
+    parts.iter().map(Vec::as_slice).collect()
+}
+
 #[test]
 fn adamw_follows_its_formulas() {
     for n in lengths() {
-        let (p, g) = (numbers(n, 20, 1.0), numbers(n, 21, 0.1));
-        let (m, v) = (numbers(n, 22, 0.1), numbers(n, 23, 0.1));
-        let v: Vec<f32> = v.iter().map(|v| v * v).collect();
+        let (p, m) = (numbers(n, 20, 1.0), numbers(n, 22, 0.1));
+        let v: Vec<f32> = numbers(n, 23, 0.1).iter().map(|v| v * v).collect();
         let options = AdamW {
             lr: 0.01,
             beta1: 0.9,
@@ -512,23 +531,28 @@ fn adamw_follows_its_formulas() {
             step: 3,
             grad_scale: 0.5,
         };
-        let mut want = [const { Vec::new() }; 3];
-        for i in 0..n {
-            let [p, g, m, v] = [p[i], g[i] * 0.5, m[i], v[i]].map(f64::from);
-            let (m, v) = (0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g * g);
-            let (m_hat, v_hat) = (m / (1.0 - libm::pow(0.9, 3.0)), v / (1.0 - libm::pow(0.95, 3.0)));
-            want[0].push(p - 0.01 * 0.1 * p - 0.01 * m_hat / (v_hat.sqrt() + 1e-8));
-            want[1].push(m);
-            want[2].push(v);
-        }
-        let run = || {
-            let mut state = [p.clone(), m.clone(), v.clone()];
-            let [p, m, v] = &mut state;
-            adamw(&options, p, &g, m, v);
-            state
-        };
-        for (i, want) in want.iter().enumerate() {
-            check(&format!("adamw of {n}, {}", ["p", "m", "v"][i]), FEW_ROUNDINGS, want, || run()[i].clone());
+        for (parts, g) in gradients(n) {
+            let mut want = [&p, &m, &v].map(|x| wide(x));
+            for Stretch { range, decays } in stretches(n) {
+                let decay = if decays { 0.1 } else { 0.0 };
+                for i in range {
+                    let [p, g, m, v] = [p[i], g[i] * 0.5, m[i], v[i]].map(f64::from);
+                    let (m, v) = (0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g * g);
+                    let (m_hat, v_hat) = (m / (1.0 - libm::pow(0.9, 3.0)), v / (1.0 - libm::pow(0.95, 3.0)));
+                    want[0][i] = p - 0.01 * decay * p - 0.01 * m_hat / (v_hat.sqrt() + 1e-8);
+                    (want[1][i], want[2][i]) = (m, v);
+                }
+            }
+            let run = || {
+                let mut state = [p.clone(), m.clone(), v.clone()];
+                let [p, m, v] = &mut state;
+                adamw(&options, &stretches(n), p, &slices(&parts), m, v);
+                state
+            };
+            for (i, want) in want.iter().enumerate() {
+                let what = format!("adamw of {n}, {} parts, {}", parts.len(), ["p", "m", "v"][i]);
+                check(&what, FEW_ROUNDINGS, want, || run()[i].clone());
+            }
         }
     }
 }
@@ -536,47 +560,42 @@ fn adamw_follows_its_formulas() {
 #[test]
 fn sgd_follows_its_formulas() {
     for n in lengths() {
-        let (p, g, u) = (numbers(n, 24, 1.0), numbers(n, 25, 1.0), numbers(n, 26, 1.0));
+        let (p, u) = (numbers(n, 24, 1.0), numbers(n, 26, 1.0));
         let options = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, grad_scale: 0.5 };
-        let new_u = |i: usize| 0.9 * f64::from(u[i]) + (0.5 * f64::from(g[i]) + 0.01 * f64::from(p[i]));
-        let want_u: Vec<f64> = (0..n).map(new_u).collect();
-        let want_p: Vec<f64> = (0..n).map(|i| f64::from(p[i]) - 0.1 * want_u[i]).collect();
-        let run = || {
-            let (mut p, mut u) = (p.clone(), u.clone());
-            sgd(&options, &mut p, &g, &mut u);
-            (p, u)
-        };
-        check(&format!("sgd of {n}, p"), FEW_ROUNDINGS, &want_p, || run().0);
-        check(&format!("sgd of {n}, u"), FEW_ROUNDINGS, &want_u, || run().1);
+        for (parts, g) in gradients(n) {
+            let (mut want_p, mut want_u) = (wide(&p), wide(&u));
+            for Stretch { range, decays } in stretches(n) {
+                let decay = if decays { 0.01 } else { 0.0 };
+                for i in range {
+                    want_u[i] = 0.9 * want_u[i] + (0.5 * f64::from(g[i]) + decay * want_p[i]);
+                    want_p[i] -= 0.1 * want_u[i];
+                }
+            }
+            let run = || {
+                let (mut p, mut u) = (p.clone(), u.clone());
+                sgd(&options, &stretches(n), &mut p, &slices(&parts), &mut u);
+                (p, u)
+            };
+            check(&format!("sgd of {n}, {} parts, p", parts.len()), FEW_ROUNDINGS, &want_p, || run().0);
+            check(&format!("sgd of {n}, {} parts, u", parts.len()), FEW_ROUNDINGS, &want_u, || run().1);
+        }
     }
 }
 
 #[test]
-fn sums_of_squares_scaling_and_adding_up() {
+fn sums_of_squares_of_a_sum() {
     for n in lengths().chain([100_000]) {
-        let x = numbers(n, 27, 1.0);
-        let parts = [numbers(n, 28, 1.0), numbers(n, 29, 1.0)];
-        let want: f64 = wide(&x).iter().map(|x| x * x).sum();
-        check(&format!("sum of {n}"), ROW_SUM, &[want], || vec![sum_of_squares(&x) as f32]);
-        let doubled: Vec<f64> = wide(&x).iter().map(|x| x * 2.0).collect();
-        check(&format!("scale of {n}"), 0.0, &doubled, || {
-            let mut x = x.clone();
-            scale(2.0, &mut x);
-            x
-        });
-        let total: Vec<f32> = (0..n).map(|i| x[i] + parts[0][i] + parts[1][i]).collect();
-        let norm = sum_of_squares(&total);
-        let mut got = 0.0;
-        check(&format!("total of {n}"), 0.0, &wide(&total), || {
-            let mut x = x.clone();
-            got = add_and_sum_squares(&mut x, &[&parts[0], &parts[1]]);
-            x
-        });
-        assert_eq!(got, norm, "two ways to the norm of {n} numbers");
+        for (parts, sum) in gradients(n) {
+            let want: f64 = wide(&sum).iter().map(|x| x * x).sum();
+            let what = format!("squares of {n}, {} parts", parts.len());
+            check(&what, ROW_SUM, &[want], || vec![sum_of_squares(&slices(&parts)) as f32]);
+            assert_eq!(sum_of_squares(&slices(&parts)), sum_of_squares(&[&sum]), "{what}: two ways");
+        }
     }
-    assert_eq!(sum_of_squares(&[1e30f32, 1e30]), 2.0 * f64::from(1e30f32) * f64::from(1e30f32));
-    assert!(sum_of_squares(&[0.0f32, f32::NAN]).is_nan());
-    assert_eq!(sum_of_squares(&[0.0f32, f32::NEG_INFINITY]), f64::INFINITY);
+    let squares = |x: &[f32]| sum_of_squares(&[x]);
+    assert_eq!(squares(&[1e30, 1e30]), 2.0 * f64::from(1e30f32) * f64::from(1e30f32));
+    assert!(squares(&[0.0, f32::NAN]).is_nan());
+    assert_eq!(squares(&[0.0, f32::NEG_INFINITY]), f64::INFINITY);
 }
 
 /// A hash of the bits.
@@ -637,10 +656,10 @@ fn large_inputs_give_the_same_bits_for_any_number_of_threads() {
             grad_scale: 1.0,
         };
         let (mut p, mut m, mut v) = (x.clone(), vec![0.0; n], vec![0.0; n]);
-        adamw(&options, &mut p, &dy, &mut m, &mut v);
+        let all = [Stretch { range: 0..5, decays: false }, Stretch { range: 5..n, decays: true }];
+        adamw(&options, &all, &mut p, &[&dy, &x], &mut m, &mut v);
         bits.push(("adamw", hash(&p) ^ hash(&m) ^ hash(&v)));
-        bits.push(("sum_of_squares", sum_of_squares(&x).to_bits()));
-        bits.push(("add_and_sum_squares", add_and_sum_squares(&mut p, &[&x, &dy]).to_bits()));
+        bits.push(("sum_of_squares", sum_of_squares(&[&*x, &dy]).to_bits()));
         bits
     };
     let with = |threads| {

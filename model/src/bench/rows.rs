@@ -3,7 +3,7 @@
 use weft_tensor::kernels::activation::{Activation, activation, activation_backward};
 use weft_tensor::kernels::cross_entropy::cross_entropy_in_place;
 use weft_tensor::kernels::norm::{layer_norm, layer_norm_backward};
-use weft_tensor::kernels::optimizer::{AdamW, adamw};
+use weft_tensor::kernels::optimizer::{AdamW, Stretch, adamw};
 use weft_tensor::{Buffer, Grad};
 
 use super::machine::Level;
@@ -129,7 +129,8 @@ const KERNELS: [Kernel; 8] = [
             let [mut params, grads, mut m, mut v] = [(); 4].map(|()| numbers(rows * cols));
             // The mean of squares is positive.
             v.iter_mut().for_each(|v| *v = v.abs());
-            Box::new(move || adamw(&ADAMW, &mut params, &grads, &mut m, &mut v))
+            let all = [Stretch { range: 0..rows * cols, decays: true }];
+            Box::new(move || adamw(&ADAMW, &all, &mut params, &[&grads], &mut m, &mut v))
         },
     },
 ];

@@ -5,8 +5,8 @@ mod schedule;
 pub use schedule::{Schedule, ScheduleKind};
 
 use serde::{Deserialize, Serialize};
-use weft_autograd::{Grads, Params};
-use weft_tensor::kernels::optimizer::{self, AdamW, Sgd};
+use weft_autograd::{ParamLayout, Params};
+use weft_tensor::kernels::optimizer::{self, AdamW, Sgd, Stretch};
 use weft_tensor::{Buffer, Real};
 
 /// Which rule turns gradients into updates.
@@ -69,13 +69,15 @@ pub fn clip_scale(grad_norm: f64, grad_clip: f64) -> f64 {
 pub struct Optimizer<T = f32> {
     config: OptimizerConfig,
     moments: Vec<Buffer<T>>,
+    /// Where the parameters lie, and which of them decay.
+    stretches: Vec<Stretch>,
 }
 
 impl<T: Real> Optimizer<T> {
     /// An optimiser for `params` with moments of zero.
     pub fn new(config: OptimizerConfig, params: &Params<T>) -> Self {
         let moments = config.optimizer.moments().iter().map(|_| Buffer::zeros(params.flat().len())).collect();
-        Optimizer { config, moments }
+        Optimizer { config, moments, stretches: stretches(params.layout()) }
     }
 
     /// The moments, in the order of [`OptimizerKind::moments`].
@@ -88,28 +90,36 @@ impl<T: Real> Optimizer<T> {
         &mut self.moments
     }
 
-    /// Updates `params` with `grads` times `grad_scale`, as the update number `step`, counted from 1.
-    ///
-    /// A parameter without a gradient stays.
-    pub fn step(&mut self, params: &mut Params<T>, grads: &Grads<T>, step: u64, lr: f64, grad_scale: f64) {
-        let layout = params.layout().clone();
-        let OptimizerConfig { beta1, beta2, eps, .. } = self.config;
-        for id in layout.ids() {
-            let Some(grad) = grads.get(id) else { continue };
-            let weight_decay = if layout.shape(id).rank() >= 2 { self.config.weight_decay } else { 0.0 };
-            let param = params.get_mut(id);
-            let range = layout.range(id);
-            match (self.config.optimizer, self.moments.as_mut_slice()) {
-                (OptimizerKind::Adamw, [m, v]) => {
-                    let options = AdamW { lr, beta1, beta2, eps, weight_decay, step, grad_scale };
-                    optimizer::adamw(&options, param, grad, &mut m[range.clone()], &mut v[range]);
-                }
-                (OptimizerKind::Sgd, [velocity]) => {
-                    let options = Sgd { lr, momentum: beta1, weight_decay, grad_scale };
-                    optimizer::sgd(&options, param, grad, &mut velocity[range]);
-                }
-                _ => unreachable!("an optimiser has the moments of its kind"),
+    /// Updates `params` with the sum of `grads`, buffers laid out like the parameters, times `grad_scale`, as the update
+    /// number `step`, counted from 1.
+    pub fn step(&mut self, params: &mut Params<T>, grads: &[&[T]], step: u64, lr: f64, grad_scale: f64) {
+        let OptimizerConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
+        let (params, stretches) = (params.flat_mut(), &self.stretches);
+        match (self.config.optimizer, self.moments.as_mut_slice()) {
+            (OptimizerKind::Adamw, [m, v]) => {
+                let options = AdamW { lr, beta1, beta2, eps, weight_decay, step, grad_scale };
+                optimizer::adamw(&options, stretches, params, grads, m, v);
             }
+            (OptimizerKind::Sgd, [velocity]) => {
+                let options = Sgd { lr, momentum: beta1, weight_decay, grad_scale };
+                optimizer::sgd(&options, stretches, params, grads, velocity);
+            }
+            _ => unreachable!("an optimiser has the moments of its kind"),
         }
     }
+}
+
+/// Where the parameters lie, as few stretches as possible: matrices decay, vectors do not.
+fn stretches(layout: &ParamLayout) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    for id in layout.ids() {
+        let (range, decays) = (layout.range(id), layout.shape(id).rank() >= 2);
+        match stretches.last_mut() {
+            Some(last) if last.range.end == range.start && last.decays == decays => {
+                last.range.end = range.end
+            }
+            _ => stretches.push(Stretch { range, decays }),
+        }
+    }
+    stretches
 }

@@ -8,6 +8,7 @@ pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
 pub mod gemm;
+pub mod gradient;
 pub mod norm;
 pub mod optimizer;
 pub mod rotary;
