@@ -191,7 +191,7 @@ fn run_on<S: Simd, F: Format<S, E = Pair>>(
     blocks: Blocks,
     scratch: &mut [Pair],
 ) {
-    let Job { a, b, mut c, ends } = job;
+    let Job { a, b, mut c, ends, .. } = job;
     let (m, n, k) = (a.rows, c.cols, a.cols);
     let (b_scratch, panel) = scratch.split_at_mut(blocks.b_scratch);
     for j in (0..n).step_by(blocks.cols) {

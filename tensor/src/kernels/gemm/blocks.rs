@@ -50,6 +50,8 @@ pub(super) struct Job<'a, T> {
     pub(super) b: Right<'a, T>,
     pub(super) c: MatMut<'a, T>,
     pub(super) ends: Ends<'a, T>,
+    /// Columns of the whole product, which decide for each of its pieces whether A is copied.
+    pub(super) whole_cols: usize,
 }
 
 /// How a job is done; follows from shape and strides alone.
@@ -122,7 +124,7 @@ impl<T: Real> Job<'_, T> {
         let a_stride = if self.a.col_stride == 1 { self.a.row_stride } else { self.a.col_stride };
         let pack_a = path != Path::FewRows
             && m > FEW_ROWS
-            && n >= PANEL_STRIPS * STRIP
+            && self.whole_cols >= PANEL_STRIPS * STRIP
             && k > 64
             && strided_by_pages(a_stride);
         Plan { path, kc, nc, b_scratch, a_scratch: if pack_a { panel_len(kc) } else { 0 } }
@@ -136,7 +138,7 @@ dispatch! {
 
 #[inline(always)]
 fn run_on<S: Simd>(simd: S, job: Job<'_, S::T>, plan: Plan, scratch: &mut [S::T]) {
-    let Job { a, b, mut c, ends } = job;
+    let Job { a, b, mut c, ends, .. } = job;
     if let (Path::FewRows, Right::Plain(b)) = (plan.path, b) {
         return few_rows(simd, a, b, c, ends);
     }

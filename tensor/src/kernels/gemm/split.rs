@@ -38,7 +38,8 @@ pub(super) fn run<T: Real>(job: Job<'_, T>) {
 /// Halves a job until its pieces are at most `most` FLOP.
 fn run_pieces<T: Real>(job: Job<'_, T>, most: usize) {
     match job.cut() {
-        Some(cut) if job.work() > most => {
+        // A cut falls on a multiple of its unit: what is a little larger than half is not cut again for that.
+        Some(cut) if job.work() > most + most / 4 => {
             let (first, second) = job.split(cut);
             rayon::join(|| run_pieces(first, most), || run_pieces(second, most));
         }
@@ -72,7 +73,7 @@ impl<'a, T: Real> Job<'a, T> {
 
     /// The two parts of a job.
     fn split(self, cut: Cut) -> (Self, Self) {
-        let Job { a, b, c, ends } = self;
+        let Job { a, b, c, ends, whole_cols } = self;
         let (m, n) = (c.rows, c.cols);
         let ends_of = |rows: Range<usize>, cols: Range<usize>| Ends {
             from_c: ends.from_c,
@@ -84,16 +85,16 @@ impl<'a, T: Real> Job<'a, T> {
                 let (c0, c1) = c.split_rows(i);
                 let (a0, a1) = (a.block(0..i, 0..a.cols), a.block(i..m, 0..a.cols));
                 (
-                    Job { a: a0, b, c: c0, ends: ends_of(0..i, 0..n) },
-                    Job { a: a1, b, c: c1, ends: ends_of(i..m, 0..n) },
+                    Job { a: a0, b, c: c0, ends: ends_of(0..i, 0..n), whole_cols },
+                    Job { a: a1, b, c: c1, ends: ends_of(i..m, 0..n), whole_cols },
                 )
             }
             Cut::Column(j) => {
                 let (c0, c1) = c.split_cols(j);
                 let (b0, b1) = (b.columns(0..j), b.columns(j..n));
                 (
-                    Job { a, b: b0, c: c0, ends: ends_of(0..m, 0..j) },
-                    Job { a, b: b1, c: c1, ends: ends_of(0..m, j..n) },
+                    Job { a, b: b0, c: c0, ends: ends_of(0..m, 0..j), whole_cols },
+                    Job { a, b: b1, c: c1, ends: ends_of(0..m, j..n), whole_cols },
                 )
             }
         }
@@ -129,6 +130,6 @@ pub(super) fn run_batch<T: Real>(first: usize, a: Batch<'_, T>, b: Batch<'_, T>,
     for (i, c) in c.chunks_exact_mut(m * n).enumerate() {
         let ends = Ends { from_c: add, bias: None, residual: None };
         let (a, b) = (a.at(first + i), Right::Plain(b.at(first + i)));
-        Job { a, b, c: MatMut::new(c, m, n), ends }.run();
+        Job { a, b, c: MatMut::new(c, m, n), ends, whole_cols: n }.run();
     }
 }
