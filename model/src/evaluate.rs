@@ -47,7 +47,7 @@ pub fn evaluate_unless<T: Real>(
 ) -> Option<Evaluation> {
     let block_size = model.config().block_size;
     let shape =
-        BatchShape { batch_size: (TOKENS / block_size).max(1), block_size, trim: Trim::ToMultiple(1) };
+        BatchShape { batch_size: (TOKENS / block_size).max(1), block_size, trim: Trim::ToMultiple(4) };
     let batches = EvalBatches::new(split, shape);
     let part = batches.len().div_ceil(PARTS).max(1);
     let sums: Option<Vec<Vec<f64>>> = (0..batches.len().div_ceil(part))
