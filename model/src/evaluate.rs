@@ -46,8 +46,7 @@ pub fn evaluate_unless<T: Real>(
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Option<Evaluation> {
     let block_size = model.config().block_size;
-    let shape =
-        BatchShape { batch_size: (TOKENS / block_size).max(1), block_size, trim: Trim::ToMultiple(4) };
+    let shape = BatchShape { batch_size: (TOKENS / block_size).max(1), block_size, trim: Trim::FEW_SHAPES };
     let batches = EvalBatches::new(split, shape);
     let part = batches.len().div_ceil(PARTS).max(1);
     let sums: Option<Vec<Vec<f64>>> = (0..batches.len().div_ceil(part))

@@ -106,7 +106,7 @@ impl Trainer {
         let block_size = model.config().block_size;
         let cut = Cut::new(config.batch_size, block_size, params.layout().elements());
         let parts = config.grad_accum * config.batch_size / cut.rows;
-        let shape = BatchShape { batch_size: cut.rows, block_size, trim: Trim::ToMultiple(TRIM) };
+        let shape = BatchShape { batch_size: cut.rows, block_size, trim: Trim::FEW_SHAPES };
         let batches = TrainBatches::new(data.train(), config.seed, shape, parts);
         let replica = || Replica {
             grads: Grads::new(&params),
@@ -281,11 +281,13 @@ impl Trainer {
     fn evaluate(&mut self) -> Option<Result<Event, Error>> {
         let (split, step) = (self.data.val(), self.progress.step);
         self.watch.start();
-        // Losses are compared between runs, whatever they train with.
-        self.model.prepare(&mut self.params, Precision::F32, Packing::Both);
         let val = match split.is_empty() {
             true => None,
-            false => Some(evaluate_unless(&self.model, &self.params, split, &self.stop)?),
+            false => {
+                // Losses are compared between runs, whatever they train with.
+                self.model.prepare(&mut self.params, Precision::F32, Packing::Both);
+                Some(evaluate_unless(&self.model, &self.params, split, &self.stop)?)
+            }
         };
         self.watch.end(Part::Evaluation);
         self.evaluate_next = false;
@@ -332,23 +334,20 @@ fn is_evaluation_due(config: &TrainConfig, step: u64) -> bool {
     step > 0 && (step.is_multiple_of(config.eval_interval) || step == config.max_iters)
 }
 
-/// Batches are cut to the longest row of a part, rounded up to this many columns: few shapes, so that memory is used again.
-const TRIM: usize = 4;
-
 /// How a batch is cut: from the sizes alone, so that the threads do not show in the result.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Cut {
+pub(crate) struct Cut {
     /// Replicas compute side by side, each with a gradient of its own.
-    replicas: usize,
+    pub(crate) replicas: usize,
     /// Rows of a part. A replica takes its parts one after the other and adds up their gradients, so that their activations
     /// share memory.
-    rows: usize,
+    pub(crate) rows: usize,
 }
 
 impl Cut {
     /// A replica is worth its gradient, one write and one read of every parameter, from some hundred tokens on if that stays in
     /// the cache (parameters up to 5 million); if not, it costs 1 % of a step at 1,000 tokens and 4 % at 250.
-    fn new(batch_size: usize, block_size: usize, n_params: usize) -> Cut {
+    pub(crate) fn new(batch_size: usize, block_size: usize, n_params: usize) -> Cut {
         const LARGE: usize = 5_000_000;
         const PART_TOKENS: usize = 512;
         let least_tokens = if n_params > LARGE { 512 } else { 128 };

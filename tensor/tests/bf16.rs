@@ -128,7 +128,7 @@ fn products_are_those_of_the_rounded_operands() {
 fn threads_and_the_rows_beside_a_row_do_not_show_in_the_bits() {
     let (m, n, k) = (250, 400, 1300);
     let case = Case::new((m, n, k), [false, false]);
-    let (a, b) = case.operands();
+    let (_, b) = case.operands();
     at_every_level(|level| {
         let of = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -143,7 +143,6 @@ fn threads_and_the_rows_beside_a_row_do_not_show_in_the_bits() {
         let first = Mat::new(&case.a[..k], 1, k);
         matmul_bf16(first, b, MatMut::new(&mut row, 1, n), epilogue);
         assert_eq!(row, whole[..n], "{}: the first row alone", level.name());
-        assert_eq!(a.rows(), m);
     });
 }
 

@@ -4,22 +4,19 @@
 
 use std::time::{Duration, Instant};
 
-use weft_benches::{shapes, trainer};
+use weft_benches::arguments::Arguments;
+use weft_benches::trainer;
 use weft_model::config::Precision;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let value = |name: &str| {
-        arguments.iter().position(|argument| argument == name).and_then(|i| arguments.get(i + 1)).cloned()
-    };
-    let name = value("--shape").ok_or(
+    let arguments = Arguments::of_process();
+    let shape = arguments.shape(
         "usage: step --shape names|shakes|baby|gpt2 [--seconds S] [--threads N] [--precision f32|bf16]",
     )?;
-    let shape = shapes::find(&name).ok_or_else(|| format!("there is no shape called {name}"))?;
-    let seconds: f64 = value("--seconds").map_or(Ok(5.0), |s| s.parse())?;
-    let threads: usize = value("--threads").map_or(Ok(0), |n| n.parse())?;
+    let seconds: f64 = arguments.number("--seconds", 5.0)?;
+    let threads: usize = arguments.number("--threads", 0)?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let precision = match value("--precision").as_deref() {
+    let precision = match arguments.text("--precision") {
         None | Some("f32") => Precision::F32,
         Some("bf16") => Precision::Bf16,
         Some(other) => return Err(format!("there is no precision called {other}").into()),
@@ -40,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The first steps fill the pools.
     let mut times: Vec<f64> = times.iter().skip(2).map(|time| time.as_secs_f64() * 1e3).collect();
     times.sort_by(f64::total_cmp);
+    let name = shape.name;
     let (median, min, steps) = (times[times.len() / 2], times[0], times.len());
     println!(
         r#"{{"shape":"{name}","median_ms":{median:.4},"min_ms":{min:.4},"steps":{steps},"threads":{threads},"params":{params}}}"#

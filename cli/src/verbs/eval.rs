@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 use weft_model::checkpoint::Checkpoint;
+use weft_model::config::Precision;
 use weft_model::evaluate::evaluate;
 use weft_model::ngram::OrderLoss;
 use weft_model::text::{Corpus, Dataset, SplitFractions, SplitName};
@@ -55,7 +56,7 @@ struct Report {
 
 pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<ExitCode> {
     let Loaded { path, checkpoint } = load::model(&args.model.model)?;
-    let Checkpoint { description, model, params, .. } = checkpoint;
+    let Checkpoint { description, model, mut params, .. } = checkpoint;
     let own = &description.data;
     let cut = |corpus: &Corpus, fractions| {
         Dataset::with_vocab(corpus, description.vocab.clone(), own.seed, fractions)
@@ -93,6 +94,7 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<ExitCode> {
             vec![]
         }
     };
+    model.prepare_for_inference(&mut params, Precision::F32);
     let evaluation = evaluate(&model, &params, part);
     let mut out = stdout();
     if args.json {

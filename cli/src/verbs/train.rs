@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use weft_model::checkpoint::{Checkpoint, DataDescription};
+use weft_model::config::Precision;
 use weft_model::evaluate::{Evaluation, evaluate_unless};
 use weft_model::generate::{Sample, SampleConfig, generate};
 use weft_model::model::Model;
@@ -391,8 +392,9 @@ fn samples_on_the_way(trainer: &Trainer) -> anyhow::Result<String> {
 /// A signal ends it early.
 fn conclude(run: &Run, stop: &Stop) -> anyhow::Result<()> {
     let best = run.dir.file(BEST);
-    let Checkpoint { description, model, params, .. } =
+    let Checkpoint { description, model, mut params, .. } =
         Checkpoint::read(if best.exists() { best } else { run.dir.file(LAST) })?;
+    model.prepare_for_inference(&mut params, Precision::F32);
     let data = run.trainer.data();
     if !is_quiet() {
         let name = if data.test().is_empty() { SplitName::Train } else { SplitName::Test };

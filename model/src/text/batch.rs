@@ -116,6 +116,11 @@ pub enum Trim {
     ToMultiple(usize),
 }
 
+impl Trim {
+    /// To multiples of four columns: little padding, and so few shapes that memory is used again.
+    pub const FEW_SHAPES: Trim = Trim::ToMultiple(4);
+}
+
 /// The shape of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchShape {
