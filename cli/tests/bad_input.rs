@@ -138,7 +138,7 @@ fn what_cannot_be_done_is_named() {
         ("train tiny.txt -o file-in-the-way", "file-in-the-way"),
         ("train tiny.txt -o file-in-the-way/run", "file-in-the-way"),
         ("train tiny.txt --n-embd 1048576 --n-inner 1048576 --n-layer 1000", "memory"),
-        ("train tiny.txt --batch-size 1M", "memory"),
+        ("train tiny.txt --n-embd 65536 --n-inner 65536", "memory"),
         ("train --resume missing", "missing"),
         ("train --resume empty", "holds no run"),
         ("train --resume run/best.safetensors", "run/best.safetensors"),
@@ -182,11 +182,12 @@ fn control_characters_in_arguments_are_escaped() {
 #[cfg(unix)]
 #[test]
 fn arguments_that_are_not_utf_8_are_refused_or_paths() {
+    use std::ffi::OsStr;
     use std::os::unix::ffi::OsStringExt as _;
     let place = Place::new();
     let strange = std::ffi::OsString::from_vec(b"na\xffmes".to_vec());
-    Run::from(place.command(["train", "--n-layer"]).arg(&strange).output().unwrap()).refused(2, "UTF-8");
-    Run::from(place.command(["train"]).arg(&strange).output().unwrap()).refused(1, "na");
+    place.run([OsStr::new("train"), OsStr::new("--n-layer"), &strange]).refused(2, "UTF-8");
+    place.run([OsStr::new("train"), &strange]).refused(1, "na");
 }
 
 #[cfg(unix)]
@@ -202,8 +203,9 @@ fn a_pipe_as_data_is_refused_without_waiting() {
 #[test]
 fn an_unknown_simd_level_is_refused() {
     let place = Place::new();
-    let run = place.command(["sample", "run"]).env("WEFT_SIMD", "sse9").output().unwrap();
-    Run::from(run).refused(2, "scalar, avx2, avx512");
+    let mut command = place.command(["sample", "run"]);
+    command.env("WEFT_SIMD", "sse9");
+    Run::of(command).refused(2, "scalar, avx2, avx512");
 }
 
 #[test]

@@ -6,6 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// A directory of its own, gone at the end.
 pub(crate) struct Place(PathBuf);
@@ -50,7 +53,7 @@ impl Place {
     }
 
     pub(crate) fn run(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
-        Run::from(self.command(args).output().unwrap())
+        Run::of(self.command(args))
     }
 
     /// A run of two steps on a few names, in `dir`.
@@ -69,6 +72,9 @@ impl Drop for Place {
     }
 }
 
+/// How long a command may take before it is said to hang, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(100);
+
 /// What a run of the binary left behind.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -85,6 +91,22 @@ impl From<Output> for Run {
 }
 
 impl Run {
+    /// Runs a command to its end. One that hangs is killed, so that the test fails and names it.
+    #[track_caller]
+    pub(crate) fn of(mut command: Command) -> Run {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let id = child.id().to_string();
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || sender.send(child.wait_with_output()));
+        match receiver.recv_timeout(PATIENCE) {
+            Ok(output) => Run::from(output.unwrap()),
+            Err(_) => {
+                let killed = Command::new("kill").args(["-9", &id]).status();
+                panic!("still at work after {PATIENCE:?}, {killed:?}: {command:?}");
+            }
+        }
+    }
+
     /// It ended with 0.
     #[track_caller]
     pub(crate) fn ok(self) -> Run {
