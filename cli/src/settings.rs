@@ -117,6 +117,9 @@ pub(crate) struct TrainSettings {
     /// Updates between two evaluations (and checkpoints)
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub(crate) eval_interval: Option<u64>,
+    /// Keep the checkpoints of the newest N evaluations, as step-*.safetensors
+    #[arg(long, value_name = "N", value_parser = size, allow_negative_numbers = true)]
+    pub(crate) keep: Option<usize>,
     /// The update rule
     #[arg(long, value_name = "KIND", value_parser = choice::<OptimizerKind>(&["adamw", "sgd"]))]
     pub(crate) optimizer: Option<OptimizerKind>,
@@ -177,7 +180,7 @@ macro_rules! fields {
             model: [model n_layer n_head n_kv_head n_embd n_inner block_size norm position activation gated
                     attention bias tied dropout];
             train: [batch_size grad_accum learning_rate min_lr warmup_iters lr_decay_iters schedule max_iters
-                    max_time eval_interval optimizer weight_decay beta1 beta2 eps grad_clip precision seed];
+                    max_time eval_interval keep optimizer weight_decay beta1 beta2 eps grad_clip precision seed];
             data: [format lossy split]
         )
     };

@@ -13,10 +13,11 @@ use weft_autograd::{ParamLayout, Params};
 
 use crate::Error;
 use crate::config::{ModelConfig, TrainConfig};
-use crate::files::{Disk, save_atomic};
+use crate::files::{FileSystem, save_atomic};
 use crate::model::Model;
 use crate::optim::Optimizer;
-use crate::safetensors::{Checksum, Data, SafeTensors, TensorView, to_bytes};
+use crate::safetensors::xxh64::Xxh64;
+use crate::safetensors::{Checksum, Data, Image, SafeTensors, TensorView};
 use crate::text::{Format, SplitFractions, Vocab};
 
 /// The version of the description that is written, and the newest that is read.
@@ -53,7 +54,7 @@ pub struct Description {
     pub vocab: Vocab,
     /// The data.
     pub data: DataDescription,
-    /// How it was trained, without `max_iters`, `max_time` and `eval_interval`, which have their default here.
+    /// How it was trained, without [`TrainConfig::NOT_STORED`], which have their default here.
     pub train: TrainConfig,
     /// Updates made.
     pub step: u64,
@@ -79,14 +80,11 @@ struct Json {
     val_loss: Option<f64>,
 }
 
-/// Settings that do not change what a step computes, and so are not part of a model file.
-const NOT_STORED: [&str; 3] = ["max_iters", "max_time", "eval_interval"];
-
 impl Description {
     fn to_json(&self) -> String {
         let mut train = serde_json::to_value(&self.train).expect("finite numbers and strings");
         let fields = train.as_object_mut().expect("a struct");
-        NOT_STORED.iter().for_each(|key| drop(fields.remove(*key)));
+        TrainConfig::NOT_STORED.iter().for_each(|key| drop(fields.remove(*key)));
         let Description { simd, model, vocab, data, step, tokens, val_loss, .. } = self.clone();
         let json = Json { format: FORMAT, simd, model, vocab, data, train, step, tokens, val_loss };
         serde_json::to_string(&json).expect("finite numbers and strings")
@@ -224,8 +222,10 @@ fn read_finite(file: &SafeTensors<'_>, key: &str, y: &mut [f32]) -> Result<(), E
 /// Writes a model file in one step: with `optimizer`, one that a run can go on from.
 ///
 /// # Errors
-/// [`Error::Save`], and then the file is as it was; [`Error::HeaderTooLarge`] for a vocabulary of millions.
+/// [`Error::Save`], and then the file is as it was; [`Error::NotFiniteTensor`], which would be refused when read;
+/// [`Error::HeaderTooLarge`] for a vocabulary of millions.
 pub fn save(
+    fs: &dyn FileSystem,
     path: impl AsRef<Path>,
     description: &Description,
     params: &Params,
@@ -243,10 +243,30 @@ pub fn save(
             tensors.push((moment_name(kind, layout.name(id)), layout.shape(id), &moment[layout.range(id)]));
         }
     }
+    for (tensor, _, data) in &tensors {
+        if let Some(at) = data.iter().position(|x| !x.is_finite()) {
+            let (step, tensor) = (description.step, tensor.clone());
+            return Err(Error::NotFiniteTensor { step, tensor, value: data[at], at });
+        }
+    }
     let views: Vec<TensorView<'_>> = tensors
         .iter()
         .map(|(name, shape, data)| TensorView { name, shape: &shape[..], data: Data::F32(data) })
         .collect();
     let metadata = BTreeMap::from([(KEY.to_string(), description.to_json())]);
-    save_atomic(&Disk, path, &to_bytes(&views, &metadata)?)
+    let image = Image::new(&views, &metadata)?;
+    save_atomic(fs, path, |file| image.write_to(file))
+}
+
+/// XXH64 of the weights, tensor by tensor, as little-endian bytes: two models with the same one have the same bits.
+pub fn hash_weights(params: &Params) -> u64 {
+    let mut hash = Xxh64::new();
+    for id in params.layout().ids() {
+        let hashed = Data::F32(params.get(id)).for_each_run(&mut |bytes| {
+            hash.update(bytes);
+            Ok(())
+        });
+        hashed.expect("a hash takes everything");
+    }
+    hash.finish()
 }

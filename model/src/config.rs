@@ -245,6 +245,8 @@ pub struct TrainConfig {
     pub max_time: f64,
     /// Updates between two evaluations.
     pub eval_interval: u64,
+    /// How many checkpoints of earlier steps to keep.
+    pub keep: usize,
     /// Which rule turns gradients into updates.
     pub optimizer: OptimizerKind,
     /// Decay of the first moment (AdamW), momentum (SGD).
@@ -276,6 +278,7 @@ impl Default for TrainConfig {
             max_iters: 14_000,
             max_time: 0.0,
             eval_interval: 1000,
+            keep: 0,
             optimizer: OptimizerKind::Adamw,
             beta1: 0.9,
             beta2: 0.99,
@@ -289,6 +292,9 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// Settings that do not change what a step computes: they may change in a resumed run, and are not part of a model file.
+    pub const NOT_STORED: [&str; 4] = ["max_iters", "max_time", "eval_interval", "keep"];
+
     /// The learning rate over the run.
     pub fn schedule(&self) -> Schedule {
         Schedule {

@@ -311,13 +311,34 @@ pub enum Error {
         /// The file, as given.
         name: String,
     },
-    /// Neither the last checkpoint of a run nor the one before it can be used.
-    #[error("no checkpoint in {} can be used\n{}\n{}", Shown(.name), first_line(&.reasons[0]), first_line(&.reasons[1]))]
+    /// None of the checkpoints of a run can be used.
+    #[error("no checkpoint in {} can be used\n{}", Shown(.name), first_reasons(.reasons))]
     NoCheckpoint {
         /// The directory, as given.
         name: String,
-        /// Why not, for each.
-        reasons: [Box<Error>; 2],
+        /// Why not, for each, newest first.
+        reasons: Vec<Error>,
+    },
+    /// A file with the name of one to be kept, which the run did not make.
+    #[error("{} is in the way of the checkpoint to keep: this run did not make it\nmove it away, or go on with --keep 0", Shown(.name))]
+    InTheWay {
+        /// The file.
+        name: String,
+    },
+    /// Weights that cannot be a model.
+    #[error(
+        "step {step}: `{tensor}` is {value} at element {at}, so nothing is saved\n\
+         the last checkpoint is from before; a lower --learning-rate often helps"
+    )]
+    NotFiniteTensor {
+        /// Updates made.
+        step: u64,
+        /// The tensor.
+        tensor: String,
+        /// Its first number that is not finite.
+        value: f32,
+        /// Where that is.
+        at: usize,
     },
     /// Nothing to load in a directory.
     #[error("{} holds no run: there is neither best.safetensors nor last.safetensors", Shown(.name))]
@@ -427,6 +448,16 @@ fn first_line(error: &Error) -> String {
     let message = error.to_string();
     let line = message.lines().next().unwrap_or_default();
     std::error::Error::source(error).map_or_else(|| line.to_string(), |source| format!("{line}: {source}"))
+}
+
+/// Two lines of reasons: one for each, or the first and how many more there are.
+fn first_reasons(reasons: &[Error]) -> String {
+    match reasons {
+        [] => String::new(),
+        [one] => first_line(one),
+        [one, two] => format!("{}\n{}", first_line(one), first_line(two)),
+        [one, rest @ ..] => format!("{}\nand {} more", first_line(one), rest.len()),
+    }
 }
 
 fn holder_name(holder: &Option<u32>) -> String {

@@ -4,21 +4,19 @@
 //! the new one, whole. [`DirLock`] keeps a second process out of a run directory.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// What [`save_atomic`] asks of a file system: the seam at which tests make each step fail.
-pub trait FileSystem {
-    /// An open file. Its writes may be short or interrupted, as those of any [`Write`].
-    type File: Write;
-
+/// What saving asks of a file system: the seam at which tests make each step fail, or cut the power after it.
+pub trait FileSystem: fmt::Debug {
     /// Makes an empty file for writing in place of whatever has that name.
-    fn create(&self, path: &Path) -> io::Result<Self::File>;
-    /// Returns when what was written to `file` would survive a power cut.
-    fn sync_file(&self, file: &Self::File) -> io::Result<()>;
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
+    /// Gives a file a second name; an error if that is taken.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Gives `from` the name `to`, in place of whatever has that name, in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Returns when the names in `directory` would survive a power cut.
@@ -27,23 +25,33 @@ pub trait FileSystem {
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
+/// A file that is being written. Its writes may be short or interrupted, as those of any [`Write`].
+pub trait NewFile: Write {
+    /// Returns when what was written would survive a power cut.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl NewFile for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
 impl FileSystem for Disk {
-    type File = File;
-
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
         // Removed rather than emptied: a left-over may be read-only, or a link to a file that is not ours.
         match fs::remove_file(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => File::create_new(path),
+            _ => Ok(Box::new(File::create_new(path)?)),
         }
     }
 
-    fn sync_file(&self, file: &File) -> io::Result<()> {
-        file.sync_all()
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -67,34 +75,68 @@ impl FileSystem for Disk {
     }
 }
 
-/// Writes `bytes` to `path` so that, whenever it is interrupted, the file there is the old one or the new one, whole.
-/// Once it has returned without an error, it is the new one even after a power cut.
+/// Writes a file so that, whenever it is interrupted, the file there is the old one or the new one, whole. Once it has
+/// returned without an error, it is the new one even after a power cut.
 ///
-/// The bytes go to `.NAME.tmp` beside it, reach the disk, and only then take the name; the directory follows. A
+/// What `write` writes goes to `.NAME.tmp` beside it, reaches the disk, and only then takes the name; the directory follows. A
 /// left-over of that name from a crash is replaced, so there is never more than one; two writers of one file must
 /// exclude each other (see [`DirLock`]). Where `path` is a link, the link is replaced.
 ///
 /// # Errors
 /// [`Error::Save`] if any step fails. The temporary file is then removed, and `path` is as it was; only if the very
 /// last step failed, syncing the directory, it may already be the new file.
-pub fn save_atomic<F: FileSystem>(fs: &F, path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Error> {
+pub fn save_atomic(
+    fs: &dyn FileSystem,
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Error> {
     let path = path.as_ref();
     let failed = |source| Error::Save { name: path.to_string_lossy().into_owned(), source };
     let (directory, temporary) = beside(path).map_err(failed)?;
-    let replaced = write_synced(fs, &temporary, bytes).and_then(|()| fs.rename(&temporary, path));
-    if let Err(error) = replaced {
+    let written = write_synced(fs, &temporary, write);
+    replace(fs, written, &temporary, path).and_then(|()| fs.sync_directory(&directory)).map_err(failed)
+}
+
+/// Gives the file `from` a second name, `to`, in place of whatever has that name. At no moment is either name without a file, if it
+/// had one. It does not wait for the disk: whoever next syncs the directory does.
+///
+/// # Errors
+/// [`Error::Save`], also where the file system has no second names.
+pub fn link_atomic(fs: &dyn FileSystem, from: &Path, to: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Save { name: to.to_string_lossy().into_owned(), source };
+    let (_, temporary) = beside(to).map_err(failed)?;
+    let linked = match fs.link(from, &temporary) {
+        // Left over from a crash.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            fs.remove(&temporary).and_then(|()| fs.link(from, &temporary))
+        }
+        result => result,
+    };
+    replace(fs, linked, &temporary, to).map_err(failed)?;
+    // Nothing was renamed where both names are of one file already.
+    let _ = fs.remove(&temporary);
+    Ok(())
+}
+
+/// Moves a temporary file to its place if making it went well; else removes it.
+fn replace(fs: &dyn FileSystem, made: io::Result<()>, temporary: &Path, path: &Path) -> io::Result<()> {
+    let replaced = made.and_then(|()| fs.rename(temporary, path));
+    if replaced.is_err() {
         // It may not exist, or not let itself be removed: the first error is the one to tell.
-        let _ = fs.remove(&temporary);
-        return Err(failed(error));
+        let _ = fs.remove(temporary);
     }
-    fs.sync_directory(&directory).map_err(failed)
+    replaced
 }
 
 /// Returns with the file closed, as some systems do not rename an open one.
-fn write_synced<F: FileSystem>(fs: &F, path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_synced(
+    fs: &dyn FileSystem,
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
     let mut file = fs.create(path)?;
-    file.write_all(bytes)?; // goes on after a short write, tries again after an interrupted one
-    fs.sync_file(&file)
+    write(&mut file)?; // `write_all` goes on after a short write and tries again after an interrupted one
+    file.sync()
 }
 
 /// The directory of `path` and the name of its temporary file.

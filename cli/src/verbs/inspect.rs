@@ -146,7 +146,9 @@ fn print(out: &mut impl std::io::Write, path: &str, report: &Report<'_>) -> anyh
         ("data", toml::to_string(report.data)?),
     ] {
         writeln!(out, "\n[{title}]")?;
-        for line in value.lines().filter(|line| !NOT_IN_A_MODEL.iter().any(|key| line.starts_with(key))) {
+        for line in
+            value.lines().filter(|line| !TrainConfig::NOT_STORED.iter().any(|key| line.starts_with(key)))
+        {
             writeln!(out, "{}", escaped(line))?;
         }
     }
@@ -174,6 +176,3 @@ fn print(out: &mut impl std::io::Write, path: &str, report: &Report<'_>) -> anyh
     }
     Ok(())
 }
-
-/// Settings of a run that a model file does not record.
-const NOT_IN_A_MODEL: [&str; 3] = ["max_iters", "max_time", "eval_interval"];

@@ -226,11 +226,13 @@ fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<
     let train = &mut config.train;
     train.max_iters = stored.train.max_iters.unwrap_or(train.lr_decay_iters);
     train.max_time = stored.train.max_time.unwrap_or(0.0);
+    train.keep = stored.train.keep.unwrap_or(0);
     train.eval_interval = stored.train.eval_interval.unwrap_or((train.max_iters / 10).max(1));
     let mut given = settings.clone();
     // These may change: they do not change what a step computes.
     train.max_iters = given.train.max_iters.take().unwrap_or(train.max_iters);
     train.max_time = given.train.max_time.take().unwrap_or(train.max_time);
+    train.keep = given.train.keep.take().unwrap_or(train.keep);
     train.eval_interval = given.train.eval_interval.take().unwrap_or(train.eval_interval);
     given.data.file = None;
     let differences = given.differences(&Settings::of(&config));

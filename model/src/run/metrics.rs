@@ -57,7 +57,7 @@ impl MetricsLog {
             .collect();
         let lines: String = kept.iter().map(line_of).collect();
         if lines.len() < text.len() || text.is_empty() {
-            save_atomic(&Disk, &path, lines.as_bytes())?;
+            save_atomic(&Disk, &path, |file| file.write_all(lines.as_bytes()))?;
         }
         // Its evaluation may still be to come. Until then the line stays as it is.
         let last = kept.pop_if(|metrics| metrics.step == step && metrics.val_loss.is_none());

@@ -4,7 +4,11 @@
 //! - `metrics.jsonl`: how it went, see [`Metrics`];
 //! - `last.safetensors`: weights, optimiser, position: enough to go on exactly;
 //! - `previous.safetensors`: `last` as it was one save earlier, in case a disk damages it;
+//! - `step-N.safetensors`: `last` as it was after N updates, for the newest few if the configuration wants to [`keep`] them;
+//!   `kept.json` says which of them are the run's own, so that no other file is ever removed;
 //! - `best.safetensors`: the weights with the lowest validation loss, with vocabulary and configuration: enough to use the model.
+//!
+//! [`keep`]: crate::config::TrainConfig::keep
 
 mod config;
 mod metrics;
@@ -18,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::checkpoint::{Checkpoint, DataDescription, Description, save};
-use crate::files::{DirLock, Disk, save_atomic};
+use crate::files::{DirLock, Disk, FileSystem, link_atomic, save_atomic};
 use crate::text::Corpus;
 use crate::train::{Progress, Trainer};
 
@@ -30,6 +34,8 @@ pub const METRICS: &str = "metrics.jsonl";
 pub const LAST: &str = "last.safetensors";
 /// To go on from if `last` is damaged.
 pub const PREVIOUS: &str = "previous.safetensors";
+/// Which files of earlier steps are kept: their names, oldest first.
+pub const KEPT: &str = "kept.json";
 /// To use.
 pub const BEST: &str = "best.safetensors";
 
@@ -37,6 +43,7 @@ pub const BEST: &str = "best.safetensors";
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    fs: Box<dyn FileSystem>,
     _lock: DirLock,
 }
 
@@ -50,21 +57,17 @@ impl RunDir {
         let name = || path.to_string_lossy().into_owned();
         fs::create_dir_all(&path).map_err(|source| Error::Save { name: name(), source })?;
         let lock = DirLock::acquire(&path)?;
-        if RunDir::holds_run(&path) {
-            if !force {
-                return Err(Error::HoldsRun { name: name() });
-            }
-            for file in [LAST, PREVIOUS, BEST, METRICS, CONFIG] {
-                let file = path.join(file);
-                match fs::remove_file(&file) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                        return Err(Error::Save { name: file.to_string_lossy().into_owned(), source: e });
-                    }
-                    _ => {}
-                }
+        if RunDir::holds_run(&path) && !force {
+            return Err(Error::HoldsRun { name: name() });
+        }
+        let dir = RunDir { path, fs: Box::new(Disk), _lock: lock };
+        if RunDir::holds_run(&dir.path) {
+            let kept = dir.kept();
+            for file in kept.iter().map(String::as_str).chain([LAST, PREVIOUS, BEST, METRICS, CONFIG, KEPT]) {
+                dir.remove(file)?;
             }
         }
-        Ok(RunDir { path, _lock: lock })
+        Ok(dir)
     }
 
     /// Takes the directory of a run, to go on with it.
@@ -81,7 +84,12 @@ impl RunDir {
             return Err(Error::NoRun { name: path.to_string_lossy().into_owned() });
         }
         let lock = DirLock::acquire(&path)?;
-        Ok(RunDir { path, _lock: lock })
+        Ok(RunDir { path, fs: Box::new(Disk), _lock: lock })
+    }
+
+    /// The same directory, written to through another file system.
+    pub fn on(self, fs: impl FileSystem + 'static) -> RunDir {
+        RunDir { fs: Box::new(fs), ..self }
     }
 
     /// Whether there is a run in a directory: anything that training it afresh would destroy.
@@ -118,27 +126,65 @@ impl RunDir {
     /// # Errors
     /// [`Error::Save`].
     pub fn save_config(&self, toml: &str) -> Result<(), Error> {
-        save_atomic(&Disk, self.file(CONFIG), toml.as_bytes())
+        save_atomic(&*self.fs, self.file(CONFIG), |file| file.write_all(toml.as_bytes()))
     }
 
-    /// Writes `last.safetensors`. What was there is from then on `previous.safetensors`.
+    /// Writes `last.safetensors`. What was there is from then on `previous.safetensors`; and if the configuration wants to keep some,
+    /// the new one is kept, and those that are too many are removed.
     ///
     /// # Errors
-    /// As [`save`].
+    /// As [`save`]; [`Error::InTheWay`].
     pub fn save_last(&self, trainer: &Trainer, data: &DataDescription) -> Result<(), Error> {
         let description = describe(trainer, data, None);
-        self.keep_previous();
-        save(self.file(LAST), &description, trainer.params(), Some(trainer.optimizer()))
+        // The first has none before it, and where links cannot be made there is just no spare.
+        let _ = link_atomic(&*self.fs, &self.file(LAST), &self.file(PREVIOUS));
+        save(&*self.fs, self.file(LAST), &description, trainer.params(), Some(trainer.optimizer()))?;
+        match trainer.config().keep {
+            0 => Ok(()),
+            n => self.keep(description.step, n),
+        }
     }
 
-    /// Gives `last` a second name. At no moment is it without its own, and where links cannot be made there is just no spare.
-    fn keep_previous(&self) {
-        let link = self.file(".previous.tmp");
-        let _ = fs::remove_file(&link);
-        if fs::hard_link(self.file(LAST), &link).is_ok() {
-            let _ = fs::rename(&link, self.file(PREVIOUS));
-            // Nothing happens where both names are of one file already.
-            let _ = fs::remove_file(&link);
+    /// Gives `last` the name of its step, and leaves the newest `n` of such files.
+    fn keep(&self, step: u64, n: usize) -> Result<(), Error> {
+        let name = format!("step-{step}.safetensors");
+        let mut kept = self.kept();
+        match kept.iter().position(|other| *other == name) {
+            // From before a resume.
+            Some(at) => drop(kept.remove(at)),
+            None if self.file(&name).exists() => {
+                return Err(Error::InTheWay { name: self.file(&name).to_string_lossy().into_owned() });
+            }
+            None => {}
+        }
+        kept.push(name.clone());
+        let too_many: Vec<String> = kept.drain(..kept.len().saturating_sub(n)).collect();
+        too_many.iter().try_for_each(|old| self.remove(old))?;
+        // Before the file: so there is never one of ours that is not listed.
+        let list = serde_json::to_vec(&kept).expect("names are strings");
+        save_atomic(&*self.fs, self.file(KEPT), |file| file.write_all(&list))?;
+        link_atomic(&*self.fs, &self.file(LAST), &self.file(&name))?;
+        let failed = |source| Error::Save { name: self.file(&name).to_string_lossy().into_owned(), source };
+        self.fs.sync_directory(&self.path).map_err(failed)
+    }
+
+    /// The kept files, oldest first. Only names that [`keep`](RunDir::keep) gives: the list may have been edited.
+    fn kept(&self) -> Vec<String> {
+        let list = fs::read(self.file(KEPT)).unwrap_or_default();
+        let mut names: Vec<String> = serde_json::from_slice(&list).unwrap_or_default();
+        names.retain(|name| {
+            let step = name.strip_prefix("step-").and_then(|rest| rest.strip_suffix(".safetensors"));
+            step.is_some_and(|step| step.parse::<u64>().is_ok())
+        });
+        names
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Error> {
+        match self.fs.remove(&self.file(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(Error::Save { name: self.file(name).to_string_lossy().into_owned(), source: e })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -152,10 +198,10 @@ impl RunDir {
         data: &DataDescription,
         val_loss: Option<f64>,
     ) -> Result<(), Error> {
-        save(self.file(BEST), &describe(trainer, data, val_loss), trainer.params(), None)
+        save(&*self.fs, self.file(BEST), &describe(trainer, data, val_loss), trainer.params(), None)
     }
 
-    /// Where the run stands: what is in `last` (or, if that is damaged, in `previous`), and the validation loss of `best`. With it
+    /// Where the run stands: what is in `last` (or, if that is damaged, in `previous`, or in the newest file that is kept), and the validation loss of `best`. With it
     /// come the reasons why files could not be used.
     ///
     /// The best loss is not kept in `last` too: so what `last` holds does not depend on how often a run is evaluated.
@@ -164,19 +210,23 @@ impl RunDir {
     /// As [`Checkpoint::read`]; [`Error::NotResumable`]; [`Error::NoCheckpoint`] if neither can be used.
     pub fn load(&self) -> Result<(Checkpoint, Progress, Vec<Error>), Error> {
         let mut problems = Vec::new();
-        let last = match self.resumable(LAST) {
-            Ok(last) => last,
-            Err(problem) if !self.file(PREVIOUS).exists() => return Err(problem),
-            Err(problem) => match self.resumable(PREVIOUS) {
-                Ok(previous) => {
-                    problems.push(problem);
-                    previous
-                }
-                Err(other) => {
-                    let name = self.path.to_string_lossy().into_owned();
-                    return Err(Error::NoCheckpoint { name, reasons: [problem, other].map(Box::new) });
-                }
-            },
+        let kept = self.kept();
+        let spare = [PREVIOUS].into_iter().chain(kept.iter().rev().map(String::as_str));
+        let mut candidates = [LAST].into_iter().chain(spare.filter(|name| self.file(name).exists()));
+        let last = loop {
+            let Some(name) = candidates.next() else {
+                return Err(match problems.len() {
+                    1 => problems.remove(0),
+                    _ => Error::NoCheckpoint {
+                        name: self.path.to_string_lossy().into_owned(),
+                        reasons: problems,
+                    },
+                });
+            };
+            match self.resumable(name) {
+                Ok(last) => break last,
+                Err(problem) => problems.push(problem),
+            }
         };
         let best = match Checkpoint::read(self.file(BEST)) {
             Ok(best) => {

@@ -27,7 +27,7 @@ mod dtype;
 mod header;
 mod looks;
 mod write;
-mod xxh64;
+pub(crate) mod xxh64;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ use crate::Error;
 use crate::text::kind_of;
 
 pub use self::dtype::Dtype;
-pub use self::write::{Data, TensorView, to_bytes};
+pub use self::write::{Data, Image, TensorView, to_bytes};
 
 /// The longest header that is read, in bytes. 65,536 tensors with names of 60 bytes fit.
 pub const MAX_HEADER_BYTES: usize = 8 << 20;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::{self, Write};
 
 use super::header::{byte_len, check_name};
 use super::xxh64::Xxh64;
@@ -43,41 +44,94 @@ impl Data<'_> {
         }
     }
 
-    fn append_to(&self, file: &mut Vec<u8>) {
+    /// The bytes, in runs.
+    pub(crate) fn for_each_run(&self, f: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         match self {
-            Data::F32(values) => file.extend(values.iter().flat_map(|v| v.to_le_bytes())),
-            Data::Bytes(_, bytes) => file.extend_from_slice(bytes),
+            Data::Bytes(_, bytes) => f(bytes),
+            Data::F32(values) => {
+                let mut run = [0; RUN * size_of::<f32>()];
+                for values in values.chunks(RUN) {
+                    let (bytes, _) = run.as_chunks_mut();
+                    bytes.iter_mut().zip(values).for_each(|(bytes, value)| *bytes = value.to_le_bytes());
+                    f(&run[..size_of_val(values)])?;
+                }
+                Ok(())
+            }
         }
     }
 }
 
-/// The bytes of a safetensors file: tensors in the order given, metadata in the order of its keys, the header padded
-/// with spaces so that the data begins at a multiple of 64 bytes.
-///
-/// A metadata entry `checksum` is added, or replaced: the 16 lower-case hexadecimal digits of the XXH64 of the whole
-/// file with these digits as zeros.
+/// Numbers that are turned into bytes at a time, so that a file needs no memory of its own size.
+const RUN: usize = 1 << 14;
+
+/// A safetensors file that is ready to be written.
+pub struct Image<'a> {
+    header: String,
+    tensors: &'a [TensorView<'a>],
+}
+
+impl<'a> Image<'a> {
+    /// A file of these tensors, in the order given, and of metadata in the order of its keys, the header padded with spaces so that
+    /// the data begins at a multiple of 64 bytes.
+    ///
+    /// A metadata entry `checksum` is added, or replaced: the 16 lower-case hexadecimal digits of the XXH64 of the whole
+    /// file with these digits as zeros.
+    ///
+    /// # Errors
+    /// [`Error::HeaderTooLarge`] above [`MAX_HEADER_BYTES`], for which only the metadata has room.
+    ///
+    /// # Panics
+    /// If a name is not allowed or stands there twice, a tensor's data has not the length of its shape, or there are
+    /// more dimensions or tensors than are read back ([`MAX_RANK`], [`MAX_TENSORS`]).
+    #[track_caller]
+    pub fn new(
+        tensors: &'a [TensorView<'a>],
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Image<'a>, Error> {
+        check(tensors);
+        let (header, digits_at) = header(tensors, metadata);
+        if header.len() > MAX_HEADER_BYTES {
+            return Err(Error::HeaderTooLarge { bytes: header.len(), limit: MAX_HEADER_BYTES });
+        }
+        let mut image = Image { header, tensors };
+        let mut hash = Xxh64::new();
+        image
+            .for_each_run(|bytes| {
+                hash.update(bytes);
+                Ok(())
+            })
+            .expect("a hash takes everything");
+        let checksum = format!("{:016x}", hash.finish());
+        image.header.replace_range(digits_at..digits_at + DIGITS, &checksum);
+        Ok(image)
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// Those of `file`.
+    pub fn write_to(&self, file: &mut dyn Write) -> io::Result<()> {
+        self.for_each_run(|bytes| file.write_all(bytes))
+    }
+
+    fn for_each_run(&self, mut f: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        f(&(self.header.len() as u64).to_le_bytes())?;
+        f(self.header.as_bytes())?;
+        self.tensors.iter().try_for_each(|tensor| tensor.data.for_each_run(&mut f))
+    }
+}
+
+/// The bytes of a safetensors file, as [`Image`] writes them.
 ///
 /// # Errors
-/// [`Error::HeaderTooLarge`] above [`MAX_HEADER_BYTES`], for which only the metadata has room.
+/// As [`Image::new`].
 ///
 /// # Panics
-/// If a name is not allowed or stands there twice, a tensor's data has not the length of its shape, or there are
-/// more dimensions or tensors than are read back ([`MAX_RANK`], [`MAX_TENSORS`]).
+/// As [`Image::new`].
 #[track_caller]
 pub fn to_bytes(tensors: &[TensorView<'_>], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, Error> {
-    check(tensors);
-    let (header, digits_at) = header(tensors, metadata);
-    if header.len() > MAX_HEADER_BYTES {
-        return Err(Error::HeaderTooLarge { bytes: header.len(), limit: MAX_HEADER_BYTES });
-    }
-    let data_len: usize = tensors.iter().map(|t| t.data.byte_len()).sum();
-    let mut file = Vec::with_capacity(8 + header.len() + data_len);
-    file.extend_from_slice(&(header.len() as u64).to_le_bytes());
-    file.extend_from_slice(header.as_bytes());
-    tensors.iter().for_each(|t| t.data.append_to(&mut file));
-
-    let checksum = format!("{:016x}", Xxh64::of([&file]));
-    file[8 + digits_at..8 + digits_at + DIGITS].copy_from_slice(checksum.as_bytes());
+    let mut file = Vec::new();
+    Image::new(tensors, metadata)?.write_to(&mut file).expect("memory takes everything");
     Ok(file)
 }
 

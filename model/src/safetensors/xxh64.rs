@@ -16,7 +16,7 @@ const PRIMES: [u64; 5] = [
 const STRIPE: usize = 32;
 
 /// The hash of bytes that arrive in pieces; where they are cut does not matter.
-pub(super) struct Xxh64 {
+pub(crate) struct Xxh64 {
     lanes: [u64; 4],
     /// The first `len % STRIPE` bytes wait here for the rest of their stripe.
     waiting: [u8; STRIPE],
@@ -25,20 +25,20 @@ pub(super) struct Xxh64 {
 }
 
 impl Xxh64 {
-    pub(super) fn new() -> Xxh64 {
+    pub(crate) fn new() -> Xxh64 {
         let [p1, p2, ..] = PRIMES;
         let lanes = [p1.wrapping_add(p2), p2, 0, p1.wrapping_neg()];
         Xxh64 { lanes, waiting: [0; STRIPE], len: 0 }
     }
 
     /// As if the pieces were one run of bytes.
-    pub(super) fn of<const N: usize>(pieces: [&[u8]; N]) -> u64 {
+    pub(crate) fn of<const N: usize>(pieces: [&[u8]; N]) -> u64 {
         let mut hash = Xxh64::new();
         pieces.into_iter().for_each(|piece| hash.update(piece));
         hash.finish()
     }
 
-    fn update(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         let filled = self.n_waiting();
         self.len += bytes.len() as u64;
         if filled > 0 {
@@ -63,7 +63,7 @@ impl Xxh64 {
         }
     }
 
-    fn finish(self) -> u64 {
+    pub(crate) fn finish(self) -> u64 {
         let [p1, p2, p3, p4, p5] = PRIMES;
         let mut h = if self.len < STRIPE as u64 {
             p5
