@@ -46,6 +46,9 @@ pub(crate) enum Verb {
     /// Check every gradient against central differences
     #[command(after_help = verbs::gradcheck::EXAMPLES)]
     Gradcheck(verbs::gradcheck::GradcheckArgs),
+    /// Compare two models, bit by bit
+    #[command(after_help = verbs::verify::EXAMPLES)]
+    Verify(verbs::verify::VerifyArgs),
     /// Measure how fast this machine is, and how near to that training and sampling come
     #[command(after_help = verbs::bench::EXAMPLES)]
     Bench(verbs::bench::BenchArgs),
@@ -112,7 +115,7 @@ fn message(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::MissingSubcommand
         || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     {
-        return "name what to do: train, sample, eval, inspect, attend, gradcheck, bench or completions\n\
+        return "name what to do: train, sample, eval, inspect, attend, gradcheck, verify, bench or completions\n\
                 `weft train` trains on the built-in names; `weft --help` says more"
             .into();
     }

@@ -41,6 +41,7 @@ fn run(cli: args::Cli) -> anyhow::Result<ExitCode> {
         args::Verb::Inspect(args) => verbs::inspect::run(&args),
         args::Verb::Attend(args) => verbs::attend::run(&args),
         args::Verb::Gradcheck(args) => verbs::gradcheck::run(&args),
+        args::Verb::Verify(args) => verbs::verify::run(&args),
         args::Verb::Bench(args) => verbs::bench::run(&args),
         args::Verb::Completions(args) => verbs::completions::run(&args),
     })

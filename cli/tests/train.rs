@@ -82,7 +82,8 @@ fn a_run_directory_holds_what_it_says() {
         for key in ["train_loss", "val_loss", "lr", "grad_norm", "tokens_per_s"] {
             assert!(line[key].is_number(), "{key} in {line}");
         }
-        assert_eq!(line.as_object().unwrap().len(), 6, "{line}");
+        assert!(line["weights"].as_str().is_some_and(|hash| hash.len() == 16), "{line}");
+        assert_eq!(line.as_object().unwrap().len(), 7, "{line}");
     }
 
     // The resolved configuration gives the same run.
@@ -231,5 +232,40 @@ fn a_reader_that_leaves_is_no_error_and_a_full_device_is() {
     if let Ok(full) = fs::File::options().write(true).open("/dev/full") {
         let output = place.command(["sample", "run"]).stdout(full).output().unwrap();
         Run::from(output).refused(1, "space");
+    }
+}
+
+#[test]
+fn keep_leaves_the_newest_and_touches_no_other_file() {
+    let place = Place::new();
+    place.tiny_run("warm-up");
+    place.write("run/step-5.safetensors", "mine");
+    place.write("run/step-notes.txt", "mine too");
+    let train = |more: &str| place.weft(&format!("train tiny.txt -q -o run {TINY} --eval-interval 2 {more}"));
+    train("--max-iters 8 --keep 2").ok();
+    let kept = |name: &str| place.path(&format!("run/{name}.safetensors")).exists();
+    assert_eq!(["step-2", "step-4", "step-6", "step-8"].map(kept), [false, false, true, true]);
+    assert_eq!(place.read("run/step-8.safetensors"), place.read("run/last.safetensors"));
+    // Kept files can be used, and are remembered: the run goes on keeping two.
+    place.weft("sample run/step-6.safetensors -n 1").ok();
+    place.weft("train -q --resume run --max-iters 10").ok();
+    assert_eq!(["step-6", "step-8", "step-10"].map(kept), [false, true, true]);
+    // Where a file of somebody else has the name, nothing is overwritten.
+    place.write("run/step-12.safetensors", "mine");
+    place.weft("train -q --resume run --max-iters 12").refused(1, "in the way");
+    place.weft("train -q --resume run --max-iters 12 --keep 0").ok();
+    // With the newer ones damaged, the run goes on from a kept one.
+    for file in ["run/last.safetensors", "run/previous.safetensors"] {
+        place.write(file, "damaged");
+    }
+    let resumed = place.weft("train --resume run --max-iters 14 --eval-interval 14").ok();
+    assert!(resumed.err.contains("at step 10"), "{resumed:?}");
+    // A new run in its place takes away what the old one made.
+    train("--max-iters 2 --force").ok();
+    assert_eq!(["step-8", "step-10"].map(kept), [false, false]);
+    for (file, text) in
+        [("step-5.safetensors", "mine"), ("step-12.safetensors", "mine"), ("step-notes.txt", "mine too")]
+    {
+        assert_eq!(place.read(&format!("run/{file}")), text.as_bytes(), "{file}");
     }
 }

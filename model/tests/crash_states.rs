@@ -139,7 +139,7 @@ fn a_power_cut_at_any_moment_leaves_a_run_that_goes_on() {
         let disk = Simulated::default();
         first_loss(&disk, &format!("crash_states_{keep}"), keep).unwrap()
     });
-    println!("{} states", states.iter().sum::<usize>());
+    eprintln!("{} states", states.iter().sum::<usize>());
     assert!(states.iter().sum::<usize>() >= 1000, "only {states:?} states");
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use weft_model::checkpoint::{Checkpoint, DataDescription};
+use weft_model::checkpoint::{Checkpoint, DataDescription, hash_weights};
 use weft_model::config::Precision;
 use weft_model::evaluate::{Evaluation, evaluate_unless};
 use weft_model::generate::{Sample, SampleConfig, generate};
@@ -321,8 +321,8 @@ fn train(run: &mut Run, stop: &Stop) -> anyhow::Result<Option<u8>> {
                 log.step(metrics(&step))?;
             }
             Event::Evaluated { step, val, best } => {
+                log.evaluated(val.map(|val| val.loss), hash_weights(trainer.params()));
                 if let Some(val) = val {
-                    log.evaluated(val.loss);
                     let mark = if best { "  best so far" } else { "" };
                     bar.line(&format!("step {step}  validation loss {:.4}{mark}", val.loss));
                 }
@@ -365,6 +365,7 @@ fn metrics(step: &Step) -> Metrics {
         step: step.step,
         train_loss: finite(step.train_loss),
         val_loss: None,
+        weights: None,
         lr: step.lr,
         grad_norm: finite(step.grad_norm),
         tokens_per_s: (step.tokens as f64 / step.time.as_secs_f64().max(1e-9)).round(),

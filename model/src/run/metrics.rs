@@ -19,6 +19,10 @@ pub struct Metrics {
     /// Mean loss of the validation split after the update, in nats per token: on evaluation lines only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
+    /// [`hash_weights`](crate::checkpoint::hash_weights) after the update, in hexadecimal digits: on evaluation lines only. Runs that
+    /// agree here have the same weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
     /// The learning rate.
     pub lr: f64,
     /// The norm of the gradient of all parameters before clipping; `null` if not finite.
@@ -60,7 +64,7 @@ impl MetricsLog {
             save_atomic(&Disk, &path, |file| file.write_all(lines.as_bytes()))?;
         }
         // Its evaluation may still be to come. Until then the line stays as it is.
-        let last = kept.pop_if(|metrics| metrics.step == step && metrics.val_loss.is_none());
+        let last = kept.pop_if(|metrics| metrics.step == step && metrics.weights.is_none());
         let replaces = last.as_ref().map(|last| (lines.len() - line_of(last).len()) as u64);
         let file = File::options().append(true).open(&path).map_err(failed)?;
         Ok(MetricsLog { file: BufWriter::new(file), path, last, replaces })
@@ -75,10 +79,11 @@ impl MetricsLog {
         before.map_or(Ok(()), |before| self.write(&before))
     }
 
-    /// Adds the loss of an evaluation to the last update.
-    pub fn evaluated(&mut self, val_loss: f64) {
+    /// Adds an evaluation to the last update: its loss if there is a validation split, and the hash of the weights.
+    pub fn evaluated(&mut self, val_loss: Option<f64>, weights: u64) {
         if let Some(last) = &mut self.last {
-            last.val_loss = val_loss.is_finite().then_some(val_loss);
+            last.val_loss = val_loss.filter(|loss| loss.is_finite());
+            last.weights = Some(format!("{weights:016x}"));
         }
     }
 
@@ -115,7 +120,16 @@ mod tests {
 
     fn metrics(step: u64, val_loss: Option<f64>) -> Metrics {
         let number = 1.0 / 3.0;
-        Metrics { step, train_loss: Some(number), val_loss, lr: number, grad_norm: None, tokens_per_s: 5.0 }
+        let weights = val_loss.map(|_| "00000000000000ab".into());
+        Metrics {
+            step,
+            train_loss: Some(number),
+            val_loss,
+            weights,
+            lr: number,
+            grad_norm: None,
+            tokens_per_s: 5.0,
+        }
     }
 
     #[test]
@@ -136,7 +150,7 @@ mod tests {
         // Stopped before the evaluation of step 3, which is made now; once killed before that.
         drop(MetricsLog::open(&path, 3).unwrap());
         let mut log = MetricsLog::open(&path, 3).unwrap();
-        log.evaluated(2.0);
+        log.evaluated(Some(2.0), 0xab);
         log.step(metrics(4, None)).unwrap();
         log.flush().unwrap();
         let expected = [metrics(1, None), metrics(2, None), metrics(3, Some(2.0)), metrics(4, None)];
