@@ -39,6 +39,7 @@
 //! [`ops`]; how the walk back works is told in the README beside the [`tape`](Tape).
 #![forbid(unsafe_code)]
 
+mod anomaly;
 pub mod gradcheck;
 pub mod ops;
 mod params;
@@ -47,6 +48,7 @@ mod profile;
 mod readme;
 mod tape;
 
+pub use anomaly::{Anomaly, Extent};
 pub use params::{Grads, ParamId, ParamLayout, Params};
 pub use profile::{Entry, Profile};
 pub use tape::{Pool, Tape, Var};

@@ -34,8 +34,9 @@ pub enum Error {
     },
     /// Training diverged.
     #[error(
-        "step {step}: loss {loss}, gradient norm {grad_norm}, three times in a row (first non-finite gradient: {name})\n\
-         the last checkpoint is from before; a lower --learning-rate often helps"
+        "step {step}: loss {loss}, gradient norm {grad_norm}, the third in a row that is not finite{}\n\
+         what was saved before is kept; a lower --learning-rate often helps, --resume with --detect-anomaly looks for the cause",
+        in_gradient_of(.parameter)
     )]
     NotFinite {
         /// The step, counted from 1.
@@ -44,14 +45,24 @@ pub enum Error {
         loss: f64,
         /// Norm of its gradient.
         grad_norm: f64,
-        /// The first parameter with a gradient that is not finite.
-        name: String,
+        /// The first parameter with a gradient that is not finite, if there is one.
+        parameter: Option<String>,
+    },
+    /// Where the first number that is not finite comes from.
+    #[error("step {step}: not finite from {anomaly}\nin the batch {}", cut(.text))]
+    Anomaly {
+        /// The step, counted from 1.
+        step: u64,
+        /// The op, and what it read.
+        anomaly: Box<weft_autograd::Anomaly>,
+        /// The rows of the part of the batch in which it is.
+        text: String,
     },
 
     /// The weights have left the numbers.
     #[error(
         "step {step}: the validation loss is {loss}\n\
-         the last checkpoint is from before; a lower --learning-rate often helps"
+         what was saved before is kept; a lower --learning-rate often helps"
     )]
     NotFiniteValidation {
         /// Updates made.
@@ -328,7 +339,7 @@ pub enum Error {
     /// Weights that cannot be a model.
     #[error(
         "step {step}: `{tensor}` is {value} at element {at}, so nothing is saved\n\
-         the last checkpoint is from before; a lower --learning-rate often helps"
+         what was saved before is kept; a lower --learning-rate often helps"
     )]
     NotFiniteTensor {
         /// Updates made.
@@ -448,6 +459,20 @@ fn first_line(error: &Error) -> String {
     let message = error.to_string();
     let line = message.lines().next().unwrap_or_default();
     std::error::Error::source(error).map_or_else(|| line.to_string(), |source| format!("{line}: {source}"))
+}
+
+fn in_gradient_of(parameter: &Option<String>) -> String {
+    parameter.as_ref().map(|name| format!(" (first in the gradient of {})", Shown(name))).unwrap_or_default()
+}
+
+/// The beginning of a text.
+fn cut(text: &str) -> String {
+    const MOST: usize = 200;
+    let mut cut: String = text.chars().take(MOST).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    cut
 }
 
 /// Two lines of reasons: one for each, or the first and how many more there are.

@@ -45,6 +45,7 @@ pub mod error;
 pub mod evaluate;
 pub mod files;
 pub mod generate;
+pub mod health;
 pub mod init;
 pub mod layers;
 pub mod model;

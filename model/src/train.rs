@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
-use weft_autograd::{Grads, Packing, Params, Pool, Tape};
+use weft_autograd::{Anomaly, Grads, Packing, Params, Pool, Tape};
 use weft_tensor::kernels::gradient::sum_of_squares;
 
 use crate::Error;
@@ -14,7 +14,7 @@ use crate::layers::{DropoutKey, Pass};
 use crate::model::Model;
 use crate::optim::{Optimizer, clip_scale};
 use crate::profile::{Part, Profile, Watch};
-use crate::text::{Batch, BatchShape, Dataset, TrainBatches, Trim};
+use crate::text::{Batch, BatchShape, Dataset, IGNORE, TrainBatches, Trim, Vocab};
 
 /// The most parts of a batch that compute side by side, each with a gradient of its own.
 const MAX_REPLICAS: usize = 4;
@@ -27,7 +27,12 @@ pub enum Event {
     /// An update was made.
     Step(Step),
     /// An update was left out, because the loss or the gradient is not finite.
-    Skipped(Step),
+    Skipped {
+        /// The update that was not made.
+        step: Step,
+        /// The first parameter with a gradient that is not finite, if there is one.
+        parameter: Option<String>,
+    },
     /// The validation split was evaluated.
     Evaluated {
         /// Updates made so far.
@@ -95,6 +100,8 @@ pub struct Trainer {
     started: Instant,
     watch: Watch,
     profiled_from: u64,
+    /// Look for the origin of the first number that is not finite.
+    detects_anomalies: bool,
     /// Whether to end an evaluation early.
     stop: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -129,6 +136,7 @@ impl Trainer {
             started: Instant::now(),
             watch: Watch::default(),
             profiled_from: 0,
+            detects_anomalies: false,
             stop: Box::new(|| false),
         })
     }
@@ -149,6 +157,12 @@ impl Trainer {
     /// the caller decides by itself whether to ask for the next event.
     pub fn stop_when(&mut self, stop: impl Fn() -> bool + Send + Sync + 'static) {
         self.stop = Box::new(stop);
+    }
+
+    /// When a step is not finite, runs it again with every op watched, and ends with [`Error::Anomaly`]. Until then nothing is
+    /// different.
+    pub fn detect_anomalies(&mut self) {
+        self.detects_anomalies = true;
     }
 
     /// The numbers of the run.
@@ -265,16 +279,39 @@ impl Trainer {
             self.bad_steps = 0;
             return Ok(Event::Step(done));
         }
+        let layout = self.params.layout();
+        let is_bad = |grad: &&[f32], id| grad[layout.range(id)].iter().any(|x| !x.is_finite());
+        let bad = layout.ids().find(|id| grads.iter().any(|grad| is_bad(grad, *id)));
+        let parameter = bad.map(|id| layout.name(id).to_string());
         self.bad_steps += 1;
-        if self.bad_steps == MAX_BAD_STEPS {
-            let layout = self.params.layout();
-            let bad = layout
-                .ids()
-                .find(|id| grads.iter().any(|grad| grad[layout.range(*id)].iter().any(|x| !x.is_finite())));
-            let name = bad.map_or("none", |id| layout.name(id)).into();
-            return Err(Error::NotFinite { step, loss: train_loss, grad_norm, name });
+        if self.detects_anomalies
+            && let Some((anomaly, text)) = self.find_anomaly(scale)?
+        {
+            return Err(Error::Anomaly { step, anomaly: Box::new(anomaly), text });
         }
-        Ok(Event::Skipped(done))
+        if self.bad_steps == MAX_BAD_STEPS {
+            return Err(Error::NotFinite { step, loss: train_loss, grad_norm, parameter });
+        }
+        Ok(Event::Skipped { step: done, parameter })
+    }
+
+    /// Runs the step that was just left out again, part by part: the first op whose result is not finite, and the text it came from.
+    fn find_anomaly(&mut self, scale: f64) -> Result<Option<(Anomaly, String)>, Error> {
+        let (step, n, seed) = (self.progress.step - 1, self.replicas.len(), self.config.seed);
+        for (r, replica) in self.replicas.iter_mut().enumerate() {
+            replica.grads.reset();
+            for (a, batch) in replica.parts.iter().enumerate() {
+                let pool = Pool::new().watched();
+                let tape = Tape::new(&self.params, &pool);
+                let part = (a * n + r) as u32;
+                let dropout = Some(DropoutKey { seed, step, part });
+                self.model.loss(&tape, batch, scale, Pass { dropout }).backward(&mut replica.grads);
+                if let Some(anomaly) = pool.anomaly() {
+                    return Ok(Some((anomaly, text_of(batch, self.data.vocab())?)));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// `None` if it was stopped.
@@ -327,6 +364,16 @@ impl Iterator for Trainer {
         }
         Some(self.step())
     }
+}
+
+/// What the rows of a batch say, quoted.
+fn text_of(batch: &Batch, vocab: &Vocab) -> Result<String, Error> {
+    let rows = batch.targets.chunks(batch.seq_len).map(|row| {
+        let is_text = |id: &u32| *id != IGNORE && Some(*id) != vocab.boundary();
+        let ids: Vec<u32> = row.iter().copied().filter(is_text).collect();
+        vocab.decode(&ids).map(|text| format!("{text:?}"))
+    });
+    Ok(rows.collect::<Result<Vec<_>, Error>>()?.join(", "))
 }
 
 /// Whether the model is evaluated after `step` updates.

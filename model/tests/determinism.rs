@@ -55,7 +55,7 @@ fn timeless(event: Event) -> Event {
     let still = |step: Step| Step { time: std::time::Duration::ZERO, ..step };
     match event {
         Event::Step(step) => Event::Step(still(step)),
-        Event::Skipped(step) => Event::Skipped(still(step)),
+        Event::Skipped { step, parameter } => Event::Skipped { step: still(step), parameter },
         evaluated => evaluated,
     }
 }

@@ -4,6 +4,7 @@ use weft_tensor::kernels::elementwise::axpy;
 use weft_tensor::{Buffer, Grad, Real};
 
 use super::{ABSENT, Tape, Value, Var};
+use crate::anomaly::{Anomaly, Extent, is_finite};
 use crate::ops::{AnyOp, MAX_INPUTS, accumulate};
 use crate::params::{Grads, ParamId};
 
@@ -154,6 +155,19 @@ impl<'t, T: Real> Walk<'t, T> {
                 |[_, backward]| backward,
                 || {
                     op.backward(&views, y, node.saved.as_deref().unwrap_or_default(), dy, outputs);
+                },
+            );
+            let layout = self.tape.params.layout();
+            self.tape.pool.notice(
+                || {
+                    let inner = apart.iter().flatten().all(|(data, _)| is_finite(data));
+                    let mut params = params.iter().flatten().map(|&id| &grads.flat()[layout.range(id)]);
+                    !(inner && params.all(is_finite))
+                },
+                || {
+                    let of_y = Extent::of(None, node.shape, dy);
+                    let inputs = inner.extents(self.tape.params, inputs).chain([of_y]).collect();
+                    Anomaly { op: op.name(), backward: true, inputs }
                 },
             );
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use weft_tensor::{Buffer, Real, Shape, View};
 
+use crate::anomaly::{Anomaly, Extent, is_finite};
 use crate::ops::{AnyOp, MAX_INPUTS};
 use crate::params::{ParamId, Params};
 use crate::profile::{Profile, Work};
@@ -60,6 +61,8 @@ pub struct Pool<T = f32> {
     spare: RefCell<Option<Inner<T>>>,
     /// The ops of its tapes are timed.
     profile: Option<RefCell<Profile>>,
+    /// The ops of its tapes are watched; the first that made a number which is not finite.
+    watch: Option<RefCell<Option<Anomaly>>>,
 }
 
 impl<T: Real> Default for Pool<T> {
@@ -71,7 +74,7 @@ impl<T: Real> Default for Pool<T> {
 impl<T: Real> Pool<T> {
     /// An empty pool.
     pub fn new() -> Self {
-        Pool { buffers: weft_tensor::Pool::new(), spare: RefCell::new(None), profile: None }
+        Pool { buffers: weft_tensor::Pool::new(), spare: RefCell::new(None), profile: None, watch: None }
     }
 
     /// The same pool, which from now on times the ops of its tapes. What they compute stays the same.
@@ -82,6 +85,25 @@ impl<T: Real> Pool<T> {
     /// What the ops of its tapes have taken so far, if it is a [`Pool::profiled`] one.
     pub fn profile(&self) -> Option<Profile> {
         self.profile.as_ref().map(|profile| profile.borrow().clone())
+    }
+
+    /// The same pool, which from now on looks at what the ops of its tapes make. What they compute stays the same.
+    pub fn watched(self) -> Self {
+        Pool { watch: Some(RefCell::default()), ..self }
+    }
+
+    /// The first op that made a number which is not finite, if this is a [`Pool::watched`] one.
+    pub fn anomaly(&self) -> Option<Anomaly> {
+        self.watch.as_ref().and_then(|first| first.borrow().clone())
+    }
+
+    /// Notes what an op has done, if someone wants to know and it is the first whose result `is_bad`.
+    #[inline]
+    fn notice(&self, is_bad: impl FnOnce() -> bool, anomaly: impl FnOnce() -> Anomaly) {
+        let Some(first) = &self.watch else { return };
+        if first.borrow().is_none() && is_bad() {
+            first.replace(Some(anomaly()));
+        }
     }
 
     /// Runs `f`, a call of `op` on inputs of these shapes, and times it if someone wants to know.
@@ -305,6 +327,14 @@ impl<'p, T: Real> Tape<'p, T> {
                 op.forward(&views, &mut y, saved.as_deref_mut().unwrap_or_default());
             },
         );
+        self.pool.notice(
+            || !is_finite(&y),
+            || Anomaly {
+                op: op.name(),
+                backward: self.spent.get(),
+                inputs: inner.extents(self.params, ids).collect(),
+            },
+        );
         (y, saved)
     }
 
@@ -428,18 +458,31 @@ impl<T: Real> Inner<T> {
         }
     }
 
+    /// The parameter that `id` is.
+    #[inline]
+    fn param(&self, id: u32) -> Option<ParamId> {
+        without_node(id).or_else(|| match self.nodes[id as usize].value {
+            Value::Param(id) => Some(id),
+            _ => None,
+        })
+    }
+
     #[inline]
     fn view<'a>(&'a self, params: &'a Params<T>, id: u32) -> View<'a, T> {
         if id == ABSENT {
             return View::new(&[], Shape::new(&[0]));
         }
-        let param = without_node(id).or_else(|| match self.nodes[id as usize].value {
-            Value::Param(id) => Some(id),
-            _ => None,
-        });
-        let packed = param.and_then(|param| params.packed(param));
+        let packed = self.param(id).and_then(|param| params.packed(param));
         let shape = self.shape(params, id);
         View { data: self.data(params, id), shape, strides: shape.contiguous_strides(), packed }
+    }
+
+    /// What the inputs of an op are like.
+    fn extents(&self, params: &Params<T>, ids: [u32; MAX_INPUTS]) -> impl Iterator<Item = Extent> {
+        ids.into_iter().filter(|&id| id != ABSENT).map(|id| {
+            let name = self.param(id).map(|param| params.layout().name(param));
+            Extent::of(name, self.shape(params, id), self.data(params, id))
+        })
     }
 
     fn release(&mut self, id: u32, pool: &Pool<T>) {

@@ -10,6 +10,7 @@ use weft_model::checkpoint::{Checkpoint, DataDescription, hash_weights};
 use weft_model::config::Precision;
 use weft_model::evaluate::{Evaluation, evaluate_unless};
 use weft_model::generate::{Sample, SampleConfig, generate};
+use weft_model::health::{SPIKE, Spikes};
 use weft_model::model::Model;
 use weft_model::run::{
     BEST, CONFIG, DataConfig, LAST, METRICS, Metrics, MetricsLog, RunConfig, RunDir, describe_data,
@@ -59,6 +60,9 @@ pub(crate) struct TrainArgs {
     /// Say at the end where the time went: by operation, beside what the machine could do
     #[arg(long)]
     profile: bool,
+    /// When a step is not finite, end and say which operation it comes from, what that read, and in which text
+    #[arg(long)]
+    detect_anomaly: bool,
     #[command(flatten)]
     pub(crate) settings: Settings,
 }
@@ -92,6 +96,9 @@ pub(crate) fn run(mut args: TrainArgs) -> anyhow::Result<ExitCode> {
     run.trainer.stop_when(move || asked.code().is_some());
     if args.profile {
         run.trainer.start_profile();
+    }
+    if args.detect_anomaly {
+        run.trainer.detect_anomalies();
     }
     if train(&mut run, &stop)?.is_none() {
         conclude(&run, &stop)?;
@@ -295,6 +302,7 @@ fn train(run: &mut Run, stop: &Stop) -> anyhow::Result<Option<u8>> {
     let first = trainer.progress().step;
     let mut log = MetricsLog::open(dir.file(METRICS), first)?;
     let mut bar = Bar::new(first, config.train.max_iters, config.train.max_time);
+    let (mut spikes, mut warned) = (Spikes::default(), false);
     let stopped = loop {
         if let Some(code) = stop.code() {
             break Some(code);
@@ -311,11 +319,20 @@ fn train(run: &mut Run, stop: &Stop) -> anyhow::Result<Option<u8>> {
         match event {
             Event::Step(step) => {
                 bar.step(&step);
+                let z = spikes.z(step.train_loss).filter(|z| *z > SPIKE && !warned);
+                if let Some(z) = z {
+                    bar.warn(&format!(
+                        "warning: step {}: loss {:.3} is {z:.0} standard deviations above the last 128; more are not told",
+                        step.step, step.train_loss
+                    ));
+                    warned = true;
+                }
                 log.step(metrics(&step))?;
             }
-            Event::Skipped(step) => {
+            Event::Skipped { step, parameter } => {
+                let place = parameter.map(|name| format!(" in `{name}`")).unwrap_or_default();
                 bar.warn(&format!(
-                    "warning: step {}: loss {}, gradient norm {}: the update is left out",
+                    "warning: step {}: loss {}, gradient norm {}{place}: the update is left out",
                     step.step, step.train_loss, step.grad_norm
                 ));
                 log.step(metrics(&step))?;
