@@ -25,7 +25,11 @@ pub(crate) struct Bar {
     /// Spent in steps: evaluations do not make the rate look lower.
     time: Duration,
     began: Instant,
+    has_forecast: bool,
 }
+
+/// Seconds of training after which the time that it will take is told.
+const MEASURED: f64 = 2.0;
 
 impl Bar {
     /// A run of `max_iters` updates that stands at `step`; `max_time` in seconds, 0 for none.
@@ -53,7 +57,19 @@ impl Bar {
             tokens: 0,
             time: Duration::ZERO,
             began: Instant::now(),
+            has_forecast: false,
         }
+    }
+
+    /// After two seconds, once: how long the rest is going to take, if that is worth saying.
+    pub(crate) fn forecast(&mut self, step: &Step) -> Option<String> {
+        if self.has_forecast || self.elapsed() < MEASURED {
+            return None;
+        }
+        self.has_forecast = true;
+        let left = self.left(step.step);
+        let rate = short(self.tokens_per_s());
+        (left > MEASURED).then(|| format!("time  about {} to the end, at {rate} tokens/s", clock(left)))
     }
 
     /// Shows an update.

@@ -32,6 +32,19 @@ pub enum Error {
         /// Bytes that could be had.
         free: u64,
     },
+    /// More would be written than there is room for.
+    #[error(
+        "the run needs about {:.1} GB on the disk of {}, and {:.1} GB are free\nname a directory on another disk with -o, or keep fewer checkpoints",
+        *.needed as f64 / 1e9, Shown(.name), *.free as f64 / 1e9
+    )]
+    TooLittleDisk {
+        /// The directory, as given.
+        name: String,
+        /// Bytes that the run would add, roughly.
+        needed: u64,
+        /// Bytes that may be written.
+        free: u64,
+    },
     /// Training diverged.
     #[error(
         "step {step}: loss {loss}, gradient norm {grad_norm}, the third in a row that is not finite{}\n\

@@ -29,7 +29,7 @@ impl Evaluation {
 }
 
 /// Tokens that are evaluated at once: enough for the matrix products, few enough for the cache.
-const TOKENS: usize = 512;
+pub(crate) const TOKENS: usize = 512;
 /// Parts that work apart. More than threads, so that none waits long; fixed, so that the memory is.
 const PARTS: usize = 16;
 

@@ -195,6 +195,11 @@ impl Trainer {
         self.progress
     }
 
+    /// The data alone: everything that training needs memory for is given back.
+    pub fn into_data(self) -> Dataset {
+        self.data
+    }
+
     /// What the batches had to say about the data.
     pub fn notes(&self) -> &[crate::text::Note] {
         self.batches.notes()

@@ -13,14 +13,15 @@ use weft_model::generate::{Sample, SampleConfig, generate};
 use weft_model::health::{SPIKE, Spikes};
 use weft_model::model::Model;
 use weft_model::run::{
-    BEST, CONFIG, DataConfig, LAST, METRICS, Metrics, MetricsLog, RunConfig, RunDir, describe_data,
+    BEST, CONFIG, DataConfig, LAST, METRICS, Metrics, MetricsLog, Needs, RunConfig, RunDir, describe_data,
+    free_disk, free_memory,
 };
-use weft_model::text::{Corpus, Dataset, Format, Split, SplitName};
+use weft_model::text::{Corpus, Dataset, Format, SharedDocuments, Split, SplitName};
 use weft_model::train::{Event, Step, Trainer};
 
 use crate::bar::{Bar, clock, short};
 use crate::failure::usage;
-use crate::output::{escaped, grouped, is_quiet, say, shown, stdout, tell};
+use crate::output::{bytes, escaped, grouped, is_quiet, say, shown, stdout, tell};
 use crate::settings::{BUILT_IN, Settings};
 use crate::signal::Stop;
 use crate::{ladder, load, profile};
@@ -101,7 +102,7 @@ pub(crate) fn run(mut args: TrainArgs) -> anyhow::Result<ExitCode> {
         run.trainer.detect_anomalies();
     }
     if train(&mut run, &stop)?.is_none() {
-        conclude(&run, &stop)?;
+        conclude(run, &stop)?;
     }
     Ok(stop.code().map_or(ExitCode::SUCCESS, ExitCode::from))
 }
@@ -128,16 +129,18 @@ fn begin(args: &TrainArgs, settings: &Settings) -> anyhow::Result<Run> {
     let dataset = Dataset::new(&corpus, seed, data.split)?;
     let config = settings.resolve(data, dataset.vocab().len(), dataset.longest());
     config.validate()?;
-    config.check_memory()?;
+    let needs = Needs::new(&config, &dataset);
+    needs.check_memory()?;
     let path = match &args.out_dir {
         Some(path) => path.clone(),
         None => free_directory(file.as_deref()),
     };
     let dir = RunDir::create(&path, args.force)?;
+    needs.check_disk(dir.path())?;
     dir.save_config(&Settings::of(&config).to_toml())?;
     load::say_corpus(&corpus);
     load::notes(dataset.notes());
-    announce(&corpus, &dataset, &config);
+    announce(&corpus, &dataset, &config, &needs, dir.path());
     tell!("run in {}", escaped(&path.to_string_lossy()));
     let description = describe_data(&config.data, &corpus, seed);
     let (model, params) = Model::new(&config.model, seed)?;
@@ -158,7 +161,7 @@ fn free_directory(file: Option<&Path>) -> PathBuf {
 }
 
 /// The plan, before anything is computed.
-fn announce(corpus: &Corpus, data: &Dataset, config: &RunConfig) {
+fn announce(corpus: &Corpus, data: &Dataset, config: &RunConfig, needs: &Needs, directory: &Path) {
     if is_quiet() {
         return;
     }
@@ -173,6 +176,13 @@ fn announce(corpus: &Corpus, data: &Dataset, config: &RunConfig) {
     };
     let (vocab, name) = (data.vocab().len(), escaped(corpus.name()));
     say!("data  {name}: {train} {unit} to train on, {val} to validate, {test} to test; {vocab} tokens");
+    let SharedDocuments { repeated, val_in_train, test_in_train } = data.shared_documents();
+    if repeated > 0 {
+        let [repeated, val, test] = [repeated, val_in_train, test_in_train].map(grouped);
+        say!(
+            "      {repeated} lines repeat an earlier one; {val} that validate and {test} that test are also trained on"
+        );
+    }
     let model = &config.model;
     let layout = Model::layout(model).map_or(0, |layout| layout.elements());
     say!(
@@ -195,6 +205,18 @@ fn announce(corpus: &Corpus, data: &Dataset, config: &RunConfig) {
         },
         train.learning_rate,
         train.seed
+    );
+    let of = |free: Option<u64>| free.map_or_else(String::new, |free| format!(" of {} free", bytes(free)));
+    say!(
+        "needs {} of memory{} (weights {}, optimiser {}, activations {}, data {}); {} of disk{}",
+        bytes(needs.memory()),
+        of(free_memory()),
+        bytes(needs.weights),
+        bytes(needs.optimizer),
+        bytes(needs.activations),
+        bytes(needs.data),
+        bytes(needs.disk),
+        of(free_disk(directory))
     );
 }
 
@@ -253,7 +275,6 @@ fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<
         )));
     }
     config.validate()?;
-    config.check_memory()?;
 
     let corpus = load::corpus(file.as_deref(), Some(description.data.format), description.data.lossy)?;
     if file.is_none() && !config_file.exists() && !is_trained_on(&description.data, &corpus) {
@@ -277,6 +298,9 @@ fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<
     }
     let dataset =
         Dataset::with_vocab(&corpus, description.vocab, description.data.seed, description.data.split)?;
+    let needs = Needs::new(&config, &dataset);
+    needs.check_memory()?;
+    needs.check_disk(dir.path())?;
     load::say_corpus(&corpus);
     load::notes(dataset.notes());
     dir.save_config(&Settings::of(&config).to_toml())?;
@@ -319,6 +343,9 @@ fn train(run: &mut Run, stop: &Stop) -> anyhow::Result<Option<u8>> {
         match event {
             Event::Step(step) => {
                 bar.step(&step);
+                if let Some(forecast) = bar.forecast(&step) {
+                    bar.line(&forecast);
+                }
                 let z = spikes.z(step.train_loss).filter(|z| *z > SPIKE && !warned);
                 if let Some(z) = z {
                     bar.warn(&format!(
@@ -410,12 +437,14 @@ fn samples_on_the_way(trainer: &Trainer) -> anyhow::Result<String> {
 /// What a finished run shows: where the best model stands on the ladder, and what it writes.
 ///
 /// A signal ends it early.
-fn conclude(run: &Run, stop: &Stop) -> anyhow::Result<()> {
-    let best = run.dir.file(BEST);
+fn conclude(run: Run, stop: &Stop) -> anyhow::Result<()> {
+    let Run { dir, config, trainer, .. } = run;
+    // The best model takes the place of the one that was trained, not another one.
+    let data = trainer.into_data();
+    let best = dir.file(BEST);
     let Checkpoint { description, model, mut params, .. } =
-        Checkpoint::read(if best.exists() { best } else { run.dir.file(LAST) })?;
+        Checkpoint::read(if best.exists() { best } else { dir.file(LAST) })?;
     model.prepare_for_inference(&mut params, Precision::F32);
-    let data = run.trainer.data();
     if !is_quiet() {
         let name = if data.test().is_empty() { SplitName::Train } else { SplitName::Test };
         let split = data.split(name);
@@ -423,7 +452,7 @@ fn conclude(run: &Run, stop: &Stop) -> anyhow::Result<()> {
         let Some(Evaluation { loss, tokens, .. }) = evaluate_unless(&model, &params, split, &asked) else {
             return Ok(());
         };
-        let rungs = ladder::losses(data, split);
+        let rungs = ladder::losses(&data, split);
         let name = if name == SplitName::Test { "test" } else { "training" };
         say!(
             "\nthe model of step {} on the {name} split ({} tokens), in nats per token:",
@@ -432,7 +461,7 @@ fn conclude(run: &Run, stop: &Stop) -> anyhow::Result<()> {
         );
         say!("{}{}\n", ladder::table(&rungs, loss), ladder::verdict(&rungs, loss));
     }
-    let config = SampleConfig { seed: run.config.train.seed, ..SampleConfig::default() };
+    let config = SampleConfig { seed: config.train.seed, ..SampleConfig::default() };
     let n = if data.vocab().boundary().is_some() { SAMPLES } else { 1 };
     let samples = generate(&model, &params, data.vocab(), &[], 0, n, &config)?;
     let to_terminal = std::io::stdout().is_terminal();
@@ -449,7 +478,7 @@ fn conclude(run: &Run, stop: &Stop) -> anyhow::Result<()> {
         let n_new = new_samples(&samples, data.train());
         tell!("{n_new} of {n} are not in the training data.");
     }
-    let path = escaped(&run.dir.path().to_string_lossy());
+    let path = escaped(&dir.path().to_string_lossy());
     tell!("More: weft sample {path}");
     Ok(())
 }

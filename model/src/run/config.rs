@@ -4,9 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::config::{ModelConfig, TrainConfig};
-use crate::model::Model;
 use crate::text::{Format, SplitFractions};
-use crate::train::Cut;
 
 /// Which data to read, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,42 +75,4 @@ impl RunConfig {
         self.train.validate()?;
         self.data.split.validate().map(drop)
     }
-
-    /// Bytes that training takes at its peak, roughly: what belongs to each parameter, and what each thread keeps of a part of the
-    /// batch for its way back.
-    pub fn memory(&self) -> u64 {
-        let (model, train) = (&self.model, &self.train);
-        let n_params = Model::layout(model).map_or(0, |layout| layout.flat_len() as u64);
-        let cut = Cut::new(train.batch_size, model.block_size, n_params as usize);
-        // Weights as they are and packed, moments, and the gradient of each replica.
-        let copies = 2 + train.optimizer.moments().len() as u64 + cut.replicas as u64;
-        let threads = rayon::current_num_threads().min(cut.replicas) as u64;
-        let tokens = threads.saturating_mul(cut.rows as u64).saturating_mul(model.block_size as u64);
-        let (width, inner) = (model.n_embd as u64, model.n_inner as u64);
-        let block = width.saturating_mul(8).saturating_add(inner);
-        let per_token =
-            (model.n_layer as u64).saturating_mul(block).saturating_add(2 * model.vocab_size as u64);
-        let floats = n_params.saturating_mul(copies).saturating_add(tokens.saturating_mul(per_token));
-        floats.saturating_mul(4)
-    }
-
-    /// Refuses a run that the memory that is free now cannot hold, where the system says how much that is.
-    ///
-    /// # Errors
-    /// [`Error::TooLittleMemory`].
-    pub fn check_memory(&self) -> Result<(), Error> {
-        let (needed, free) = (self.memory(), free_memory());
-        match free {
-            Some(free) if needed > free => Err(Error::TooLittleMemory { needed, free }),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Bytes that could be had without swapping (Linux).
-fn free_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }

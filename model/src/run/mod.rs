@@ -12,9 +12,11 @@
 
 mod config;
 mod metrics;
+mod needs;
 
 pub use config::{DataConfig, RunConfig};
 pub use metrics::{Metrics, MetricsLog};
+pub use needs::{Needs, free_disk, free_memory};
 
 use std::fs;
 use std::io;
