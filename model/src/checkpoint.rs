@@ -17,7 +17,7 @@ use crate::files::{FileSystem, save_atomic};
 use crate::model::Model;
 use crate::optim::Optimizer;
 use crate::safetensors::xxh64::Xxh64;
-use crate::safetensors::{Checksum, Data, Image, SafeTensors, TensorView};
+use crate::safetensors::{Checksum, Data, Image, SafeTensors, TensorView, clip};
 use crate::text::{Format, SplitFractions, Vocab};
 
 /// The version of the description that is written, and the newest that is read.
@@ -95,7 +95,8 @@ impl Description {
         struct Version {
             format: u64,
         }
-        let broken = |problem: String| Error::BadDescription { name: name.to_string(), problem };
+        let broken =
+            |problem: String| Error::BadDescription { name: name.to_string(), problem: clip(&problem) };
         let json_error = |e: serde_json::Error| broken(e.to_string());
         // First of all, because a later version may have other fields.
         let Version { format: version } = serde_json::from_str(text).map_err(json_error)?;
@@ -149,7 +150,8 @@ impl Checkpoint {
         let Some(text) = file.metadata().get(KEY) else {
             return Err(Error::NotAModel { name: name.to_string() });
         };
-        if !file.metadata().contains_key("checksum") {
+        // One flipped bit can make another program's checksum of ours.
+        if !file.has_checksum() {
             return Err(Error::NoChecksum { name: name.to_string() });
         }
         let description = Description::from_json(name, text)?;

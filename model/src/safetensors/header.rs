@@ -234,7 +234,7 @@ fn duplicate<E: serde::de::Error>(key: &str) -> E {
 }
 
 /// At most 200 characters of something from a file, so that a message stays a message.
-fn clip(text: &str) -> String {
+pub(crate) fn clip(text: &str) -> String {
     const MOST: usize = 200;
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &text[..end]),

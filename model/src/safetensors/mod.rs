@@ -37,6 +37,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use self::header::Header;
+pub(crate) use self::header::clip;
 use self::xxh64::Xxh64;
 use crate::Error;
 use crate::text::kind_of;
@@ -185,6 +186,11 @@ impl<'a> SafeTensors<'a> {
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&TensorInfo> {
         self.index.get(name).map(|&i| &self.tensors[i])
+    }
+
+    /// Whether the file carries a checksum of ours; then it was found to be right.
+    pub fn has_checksum(&self) -> bool {
+        self.metadata.get(CHECKSUM).is_some_and(|digits| is_checksum(digits))
     }
 
     /// The strings that come with the tensors, the checksum among them.
