@@ -23,14 +23,18 @@ pub enum Error {
     },
     /// More memory would be needed than there is.
     #[error(
-        "the run needs about {:.1} GB of memory, and {:.1} GB are free\nmake --batch-size, --block-size or the model smaller",
+        "{what} needs about {:.1} GB of memory, and {:.1} GB are free\n{advice}",
         *.needed as f64 / 1e9, *.free as f64 / 1e9
     )]
     TooLittleMemory {
+        /// What would need it.
+        what: &'static str,
         /// Bytes at the peak, roughly.
         needed: u64,
         /// Bytes that could be had.
         free: u64,
+        /// What to do about it.
+        advice: &'static str,
     },
     /// More would be written than there is room for.
     #[error(

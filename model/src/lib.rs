@@ -48,6 +48,7 @@ pub mod generate;
 pub mod health;
 pub mod init;
 pub mod layers;
+pub mod memory;
 pub mod model;
 pub mod ngram;
 pub mod optim;

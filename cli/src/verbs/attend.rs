@@ -8,6 +8,8 @@ use clap::Args;
 use serde::Serialize;
 use weft_autograd::{Pool, Tape};
 use weft_model::checkpoint::Checkpoint;
+use weft_model::config::ModelConfig;
+use weft_model::memory;
 
 use crate::args::ModelArg;
 use crate::load;
@@ -55,6 +57,12 @@ pub(crate) fn run(args: &AttendArgs) -> anyhow::Result<ExitCode> {
     if ids.len() > block_size {
         anyhow::bail!("the text has {} tokens, and the model reads {block_size} at most", ids.len());
     }
+    let ModelConfig { n_layer, n_head, .. } = description.model;
+    let weights =
+        [n_layer, n_head, ids.len(), ids.len()].iter().fold(1u64, |n, size| n.saturating_mul(*size as u64));
+    // Once in the model's own order and once by rows.
+    let needed = weights.saturating_mul(2 * size_of::<f32>() as u64);
+    memory::check("the picture", needed, "name a shorter text")?;
     let pool = Pool::new();
     let weights = model.attention_weights(&Tape::inference(&params, &pool), &ids.as_slice().into());
     if weights.is_empty() {

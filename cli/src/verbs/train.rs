@@ -11,10 +11,11 @@ use weft_model::config::Precision;
 use weft_model::evaluate::{Evaluation, evaluate_unless};
 use weft_model::generate::{Sample, SampleConfig, generate};
 use weft_model::health::{SPIKE, Spikes};
+use weft_model::memory;
 use weft_model::model::Model;
 use weft_model::run::{
     BEST, CONFIG, DataConfig, LAST, METRICS, Metrics, MetricsLog, Needs, RunConfig, RunDir, describe_data,
-    free_disk, free_memory,
+    free_disk,
 };
 use weft_model::text::{Corpus, Dataset, Format, SharedDocuments, Split, SplitName};
 use weft_model::train::{Event, Step, Trainer};
@@ -210,7 +211,7 @@ fn announce(corpus: &Corpus, data: &Dataset, config: &RunConfig, needs: &Needs, 
     say!(
         "needs {} of memory{} (weights {}, optimiser {}, activations {}, data {}); {} of disk{}",
         bytes(needs.memory()),
-        of(free_memory()),
+        of(memory::free()),
         bytes(needs.weights),
         bytes(needs.optimizer),
         bytes(needs.activations),

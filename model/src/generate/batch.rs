@@ -43,7 +43,7 @@ impl<'a, T: Real> Task<'a, T> {
 
     /// Tokens that the model sees at once, at most.
     fn context(&self) -> usize {
-        self.model.config().block_size.min(self.start.len() + self.config.max_new_tokens)
+        self.model.config().block_size.min(self.start.len().saturating_add(self.config.max_new_tokens))
     }
 
     /// Numbers that the caches hold for a sequence.

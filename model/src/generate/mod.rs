@@ -13,6 +13,7 @@ pub use batch::Tokens;
 pub use draw::SampleConfig;
 
 use crate::Error;
+use crate::memory;
 use crate::model::Model;
 use crate::text::Vocab;
 use batch::{Batch, Task};
@@ -55,6 +56,7 @@ pub fn generate<T: Real>(
     // A few sequences need no other thread, and do not wake any.
     let workers = if n < 2 * LEAST { 1 } else { rayon::current_num_threads().min(n / LEAST) };
     let slots = n.div_ceil(workers).min(BATCH).min(CACHE / task.cache_len().max(1)).max(1);
+    check_memory(&task, workers * slots)?;
     // Whoever has room takes the next sample: which one it is decides nothing about the sample.
     let next = AtomicUsize::new(first);
     let numbers = || {
@@ -79,7 +81,16 @@ pub fn tokens<'a, T: Real>(
     config: &SampleConfig,
 ) -> Result<Tokens<'a, T>, Error> {
     config.validate()?;
-    Ok(Tokens::new(Task::new(model, params, vocab, prompt, *config), number))
+    let task = Task::new(model, params, vocab, prompt, *config);
+    check_memory(&task, 1)?;
+    Ok(Tokens::new(task, number))
+}
+
+/// Refuses sequences whose caches there is no room for: a context of millions costs a model file nothing, but memory for each token.
+fn check_memory<T: Real>(task: &Task<'_, T>, n_sequences: usize) -> Result<(), Error> {
+    let needed =
+        (n_sequences as u64).saturating_mul(task.cache_len() as u64).saturating_mul(size_of::<T>() as u64);
+    memory::check("sampling", needed, "its context is that long: make --max-new-tokens or the prompt smaller")
 }
 
 /// Where the context of a text of `len` tokens begins: when it is full, its older half is forgotten.

@@ -16,7 +16,7 @@ mod needs;
 
 pub use config::{DataConfig, RunConfig};
 pub use metrics::{Metrics, MetricsLog};
-pub use needs::{Needs, free_disk, free_memory};
+pub use needs::{Needs, free_disk};
 
 use std::fs;
 use std::io;

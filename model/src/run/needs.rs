@@ -5,6 +5,7 @@ use std::path::Path;
 use super::RunConfig;
 use crate::Error;
 use crate::evaluate;
+use crate::memory;
 use crate::model::Model;
 use crate::text::{Dataset, Format};
 use crate::train::Cut;
@@ -79,11 +80,7 @@ impl Needs {
     /// # Errors
     /// [`Error::TooLittleMemory`].
     pub fn check_memory(&self) -> Result<(), Error> {
-        let needed = self.memory();
-        match free_memory() {
-            Some(free) if needed > free => Err(Error::TooLittleMemory { needed, free }),
-            _ => Ok(()),
-        }
+        memory::check("the run", self.memory(), "make --batch-size, --block-size or the model smaller")
     }
 
     /// Refuses a run whose files do not fit beside what is in `directory`, where the system says how much that is. Files that are
@@ -124,14 +121,6 @@ fn tokens_in_pool(cut: &Cut, config: &RunConfig, data: &Dataset) -> u64 {
     let comes_up = |most: &usize| (share(*most) - share(most - 4)) * lines / rows as f64 >= 0.1;
     let sizes = (4..block_size + 4).step_by(4).filter(comes_up);
     rows.saturating_mul(sizes.sum::<usize>() as u64)
-}
-
-/// Bytes that could be had without swapping (Linux).
-pub fn free_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }
 
 /// Bytes that may still be written where `directory` is.
