@@ -209,6 +209,12 @@ impl ModelConfig {
                 "position = \"rotary\" turns pairs: n_embd / n_head is {size}, which is odd"
             ));
         }
+        if self.position == Position::Rotary && self.block_size * self.head_size() > MAX_ANGLES {
+            let (block_size, size) = (self.block_size, self.head_size());
+            return fail(format!(
+                "position = \"rotary\" keeps block_size × n_embd / n_head angles: {block_size} × {size} is above {MAX_ANGLES}"
+            ));
+        }
         if !(0.0..1.0).contains(&self.dropout) {
             return fail(format!("dropout is {}: it must be at least 0 and below 1", self.dropout));
         }
@@ -220,6 +226,11 @@ impl ModelConfig {
 const MAX_SIZE: usize = 1 << 20;
 /// The most blocks.
 const MAX_LAYERS: usize = 1 << 10;
+/// The most cosines and sines of rotary positions, which no length of a file bounds: 256 MiB, and twice what a context of 131,072
+/// with heads of 128 takes.
+const MAX_ANGLES: usize = 1 << 25;
+/// The most rows of an update: twice the lines of the built-in names. A step of more is a typing mistake, and would not end.
+const MAX_ROWS: usize = 1 << 16;
 
 /// The numbers of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -324,6 +335,13 @@ impl TrainConfig {
             if size == 0 || size > MAX_SIZE {
                 return fail(format!("{name} is {size}: it must be between 1 and {MAX_SIZE}"));
             }
+        }
+        let rows = self.batch_size * self.grad_accum;
+        if rows > MAX_ROWS {
+            let (batch_size, grad_accum) = (self.batch_size, self.grad_accum);
+            return fail(format!(
+                "batch_size {batch_size} × grad_accum {grad_accum} is {rows} rows for one update: it must be at most {MAX_ROWS}"
+            ));
         }
         if self.max_iters == 0 || self.eval_interval == 0 {
             let name = if self.max_iters == 0 { "max_iters" } else { "eval_interval" };
