@@ -8,8 +8,9 @@ use weft_model::Error;
 
 use crate::output::{escaped, say};
 
-/// The longest message, in lines.
+/// The longest message, in lines, and the longest line, in characters: what is quoted can be as long as one likes.
 const LINES: usize = 3;
+const CHARS: usize = 600;
 
 /// A mistake on the command line or in a configuration: exit code 2.
 #[derive(Debug)]
@@ -41,9 +42,16 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 
 /// Prints a message of at most [`LINES`] lines, control characters escaped.
 pub(crate) fn print(message: &str) {
-    let lines: Vec<String> =
-        message.lines().filter(|line| !line.trim().is_empty()).take(LINES).map(escaped).collect();
-    say!("error: {}", lines.join("\n  "));
+    say!("error: {}", shown(message));
+}
+
+fn shown(message: &str) -> String {
+    let lines = message.lines().filter(|line| !line.trim().is_empty()).take(LINES);
+    let shown = lines.map(|line| match line.char_indices().nth(CHARS) {
+        Some((end, _)) => escaped(&line[..end]) + "…",
+        None => escaped(line),
+    });
+    shown.collect::<Vec<_>>().join("\n  ")
 }
 
 /// The chain of causes: the reason of the operating system belongs on the first line, advice after it.
@@ -76,6 +84,12 @@ mod tests {
         let inner = io::Error::other("no luck");
         let error = anyhow::Error::from(inner).context("cannot do it\ntry again");
         assert_eq!(message(&error), "cannot do it: no luck\ntry again");
+    }
+
+    #[test]
+    fn what_is_shown_is_short_and_tame() {
+        assert_eq!(shown("a\u{1b}[2J\n\nb\nc\nd"), "a\\u{1b}[2J\n  b\n  c");
+        assert_eq!(shown(&"é".repeat(CHARS + 1)), "é".repeat(CHARS) + "…");
     }
 
     #[test]

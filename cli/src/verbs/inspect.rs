@@ -21,6 +21,8 @@ Examples:
 
 /// Neighbours shown for a character.
 const NEIGHBOURS: usize = 4;
+/// Characters that they are shown for: each is compared with all.
+const WITH_NEIGHBOURS: usize = 512;
 /// Characters on a line of the vocabulary.
 const PER_LINE: usize = 32;
 
@@ -113,7 +115,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// For each token the nearest others by cosine similarity of their embeddings.
+/// For each token, up to a number of them, the nearest others by cosine similarity of their embeddings.
 fn neighbours(checkpoint: &Checkpoint) -> Vec<Neighbours> {
     let vocab = &checkpoint.description.vocab;
     let id = checkpoint.model.token_embedding();
@@ -132,7 +134,7 @@ fn neighbours(checkpoint: &Checkpoint) -> Vec<Neighbours> {
         let nearest = nearest.map(|(i, cosine)| Neighbour { token: vocab.label(i as u32), cosine });
         Neighbours { token: vocab.label(token as u32), nearest: nearest.collect() }
     };
-    (0..vocab.len()).map(of).collect()
+    (0..vocab.len().min(WITH_NEIGHBOURS)).map(of).collect()
 }
 
 fn print(out: &mut impl std::io::Write, path: &str, report: &Report<'_>) -> anyhow::Result<()> {
@@ -168,7 +170,11 @@ fn print(out: &mut impl std::io::Write, path: &str, report: &Report<'_>) -> anyh
     for line in report.vocab.chunks(PER_LINE) {
         writeln!(out, "  {}", line.join(" "))?;
     }
-    writeln!(out, "\nnearest by the cosine of their embeddings:")?;
+    let first = match report.neighbours.len() {
+        n if n < report.vocab.len() => format!(", of the first {n}"),
+        _ => String::new(),
+    };
+    writeln!(out, "\nnearest by the cosine of their embeddings{first}:")?;
     for Neighbours { token, nearest } in &report.neighbours {
         let nearest: Vec<String> =
             nearest.iter().map(|near| format!("{} {:+.2}", near.token, near.cosine)).collect();

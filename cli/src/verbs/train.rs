@@ -440,6 +440,9 @@ fn samples_on_the_way(trainer: &Trainer) -> anyhow::Result<String> {
 /// A signal ends it early.
 fn conclude(run: Run, stop: &Stop) -> anyhow::Result<()> {
     let Run { dir, config, trainer, .. } = run;
+    if trainer.progress().step == 0 {
+        anyhow::bail!("the time was up before the first update\nmake --max-time longer, or leave it out");
+    }
     // The best model takes the place of the one that was trained, not another one.
     let data = trainer.into_data();
     let best = dir.file(BEST);

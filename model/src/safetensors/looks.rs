@@ -51,7 +51,9 @@ fn text_like(prefix: &[u8]) -> Option<Kind> {
             "looks like a web page (HTML)",
             "the download brought a page instead of the file: look for its direct link",
         ),
-        Some('{' | '[') => ("looks like JSON", ""),
+        // A `[section]` is not JSON: someone named the configuration.
+        Some('{') => ("looks like JSON", ""),
+        Some('[') if !text[1..].starts_with(char::is_alphabetic) => ("looks like JSON", ""),
         _ => ("looks like plain text", ""),
     })
 }
@@ -62,7 +64,7 @@ mod tests {
 
     #[test]
     fn beginnings_are_recognised() {
-        let cases: [(&[u8], Option<&str>); 16] = [
+        let cases: [(&[u8], Option<&str>); 18] = [
             (b"PK\x03\x04\0\0\x08\x08", Some("zip")),
             (b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46", Some("pickle")),
             (b"GGUF\x03\0\0\0", Some("GGUF")),
@@ -71,6 +73,8 @@ mod tests {
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:", Some("LFS")),
             (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", Some("gzip")),
             (b"{\"a\": 1}", Some("JSON")),
+            (b"[1, 2]", Some("JSON")),
+            (b"[model]\nn_layer = 4", Some("plain text")),
             (b"once upon a time", Some("plain text")),
             ("\u{feff}שלום".as_bytes(), Some("plain text")),
             (b"caf\xc3", Some("plain text")),
