@@ -120,10 +120,15 @@ fn message(error: &clap::Error) -> String {
             .into();
     }
     let text = error.to_string();
+    // Of the two spellings of a flag, the one that the help shows.
+    let shown = |line: &str| match line.starts_with("tip: a similar argument exists") {
+        true => line.replace('_', "-"),
+        false => line.to_string(),
+    };
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let lines: Vec<&str> = lines
+    let lines: Vec<String> = lines
         .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
-        .map(|line| line.strip_prefix("error: ").unwrap_or(line))
+        .map(|line| shown(line.strip_prefix("error: ").unwrap_or(line)))
         .collect();
     lines.join("\n")
 }
@@ -135,6 +140,53 @@ mod tests {
     #[test]
     fn the_command_is_well_formed() {
         command().debug_assert();
+    }
+
+    /// What is said about a command line that is wrong.
+    fn refused(args: &[&str]) -> String {
+        message(&command().try_get_matches_from(["weft"].iter().chain(args)).unwrap_err())
+    }
+
+    #[test]
+    fn every_verb_and_flag_with_a_letter_left_out_leads_back_to_it() {
+        for verb in command().get_subcommands() {
+            let name = verb.get_name();
+            let wrong = format!("{}{}", &name[..2], &name[3..]);
+            let message = refused(&[&wrong]);
+            assert!(
+                message.contains("tip:") && message.ends_with(&format!("'{name}'")),
+                "{wrong}: {message}"
+            );
+            for flag in verb.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(|arg| arg.get_long())
+            {
+                let wrong = format!("--{}{}", &flag[..2], &flag[3..]);
+                let message = refused(&[name, &wrong]);
+                assert!(
+                    message.ends_with(&format!("similar argument exists: '--{flag}'")),
+                    "{name} {wrong}: {message}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_with_a_letter_left_out_leads_back_to_it() {
+        let mut n_checked = 0;
+        for verb in command().get_subcommands() {
+            for arg in verb.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+                let Some(flag) = arg.get_long() else { continue };
+                for value in arg.get_possible_values().iter().map(|value| value.get_name()) {
+                    let wrong = &value[..value.len() - 1];
+                    let message = refused(&[verb.get_name(), &format!("--{flag}={wrong}")]);
+                    assert!(
+                        message.ends_with(&format!("similar value exists: '{value}'")),
+                        "{flag} {wrong}: {message}"
+                    );
+                    n_checked += 1;
+                }
+            }
+        }
+        assert!(n_checked > 30, "{n_checked} values");
     }
 
     #[test]

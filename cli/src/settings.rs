@@ -1,5 +1,6 @@
 //! Settings as they are given: by flags, by a `--config` file, by a run's `config.toml`. All three have the same keys.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -94,6 +95,7 @@ pub(crate) struct TrainSettings {
     #[arg(long, value_name = "N", value_parser = size, allow_negative_numbers = true)]
     pub(crate) grad_accum: Option<usize>,
     /// The highest learning rate
+    #[serde(alias = "lr")]
     #[arg(long, visible_alias = "lr", value_name = "X", value_parser = number, allow_negative_numbers = true)]
     pub(crate) learning_rate: Option<f64>,
     /// The learning rate at the end of its fall
@@ -271,7 +273,7 @@ impl Settings {
         }
         let bytes = fs::read(path).map_err(|e| refused(&e))?;
         let text = std::str::from_utf8(&bytes).map_err(|_| refused(&"it is not UTF-8"))?;
-        toml::from_str(text).map_err(|error| usage(format!("{name}{}", describe(&error, text))))
+        parse(text).map_err(|why| usage(format!("{name}{why}")))
     }
 
     /// The keys that are given here and have another value in `stored`: key, value here, value there.
@@ -293,24 +295,65 @@ impl Settings {
     }
 }
 
-/// The place and the reason of a mistake in a configuration, with the nearest key for one that is unknown.
+/// Reads the text of a configuration; the error continues its name.
+fn parse(text: &str) -> Result<Settings, String> {
+    // An array would be read too, as the values of a section without their keys.
+    let entries: BTreeMap<String, toml::Spanned<toml::Value>> =
+        toml::from_str(text).map_err(|error| describe(&error, text))?;
+    for section in SECTIONS {
+        if let Some(value) = entries.get(section).filter(|value| !value.as_ref().is_table()) {
+            let line = line_of(text, value.span().start);
+            return Err(format!(" line {line}: `{section}` is a section: write [{section}] above its keys"));
+        }
+    }
+    toml::from_str(text).map_err(|error| describe(&error, text))
+}
+
+/// The sections of a configuration.
+const SECTIONS: [&str; 3] = ["model", "train", "data"];
+
+/// Names less alike than this are not taken for one another.
+const ALIKE: f64 = 0.7;
+
+/// The line of a byte, counted from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.as_bytes().get(..at).unwrap_or_default().iter().filter(|b| **b == b'\n').count()
+}
+
+/// The place and the reason of a mistake in a configuration, with the nearest name for one that is unknown.
 fn describe(error: &toml::de::Error, text: &str) -> String {
-    let line = error.span().map(|span| {
-        let before = text.as_bytes().get(..span.start).unwrap_or_default();
-        1 + before.iter().filter(|b| **b == b'\n').count()
-    });
-    let place = line.map_or_else(String::new, |line| format!(" line {line}"));
+    let place = error.span().map_or_else(String::new, |span| format!(" line {}", line_of(text, span.start)));
     let message = error.message().replace('\n', " ");
     let mut names = message.split('`').skip(1).step_by(2);
-    match (message.starts_with("unknown field"), names.next()) {
-        (true, Some(unknown)) => {
-            let nearest = names
-                .max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
-            let advice = nearest.map_or_else(String::new, |key| format!("\ndid you mean `{key}`?"));
-            format!("{place}: unknown key `{}`{advice}", escaped(unknown))
-        }
-        _ => format!("{place}: {}", escaped(&message)),
+    let unknown = names.next().unwrap_or_default();
+    let nearest = names
+        .map(|name| (strsim::jaro_winkler(unknown, name), name))
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let advice = nearest.map_or_else(String::new, |(_, name)| format!("\ndid you mean `{name}`?"));
+    if message.starts_with("unknown field") {
+        let advice = section_of(unknown).map_or(advice, |section| format!("\nit belongs below [{section}]"));
+        return format!("{place}: unknown key `{}`{advice}", escaped(unknown));
     }
+    if let Some(rest) = message.strip_prefix("unknown variant") {
+        return format!("{place}: unknown value{}{advice}", escaped(rest));
+    }
+    // The words of a person for the types of a program.
+    let mut message = escaped(&message);
+    for (is, says) in [("usize", "a whole number"), ("u64", "a whole number"), ("f64", "a number")] {
+        message = message.replace(&format!("expected {is}"), &format!("expected {says}"));
+    }
+    format!("{place}: {message}")
+}
+
+/// The section that a key belongs to, if there is such a key.
+fn section_of(key: &str) -> Option<&'static str> {
+    macro_rules! find {
+        ($($section:ident: [$($key:ident)*]);*) => {
+            [$((stringify!($section), &[$(stringify!($key)),*][..])),*].into_iter().find(|(_, keys)| keys.contains(&key))
+        };
+    }
+    fields!(find).map(|(section, _)| section)
 }
 
 /// Adds the defaults to the help of `train`, from the configurations they come from.
@@ -396,11 +439,36 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
-        let text = "[model]\nn_layer = 2\nn_lyer = 2\n";
-        let error = toml::from_str::<Settings>(text).unwrap_err();
-        let message = describe(&error, text);
-        assert!(message.contains("line 3") && message.contains("`n_lyer`"), "{message}");
-        assert!(message.ends_with("did you mean `n_layer`?"), "{message}");
+        let message = parse("[model]\nn_layer = 2\nn_lyer = 2\n").unwrap_err();
+        assert_eq!(message, " line 3: unknown key `n_lyer`\ndid you mean `n_layer`?");
+        assert_eq!(parse("zzz = 2\n").unwrap_err(), " line 1: unknown key `zzz`");
+        assert_eq!(parse("seed = 2\n").unwrap_err(), " line 1: unknown key `seed`\nit belongs below [train]");
+        assert_eq!(
+            parse("[model]\nnorm = \"lyer\"").unwrap_err(),
+            " line 2: unknown value `lyer`, expected `layer` or `rms`\ndid you mean `layer`?"
+        );
+        assert_eq!(parse("[train]\nlr = 0.5").unwrap().train.learning_rate, Some(0.5));
+    }
+
+    #[test]
+    fn every_key_with_a_letter_left_out_leads_back_to_it() {
+        let all =
+            toml::Table::try_from(Settings::of(&resolved(&Settings::default(), Format::Lines))).unwrap();
+        for (section, keys) in all.iter().map(|(section, keys)| (section, keys.as_table().unwrap())) {
+            for key in keys.keys() {
+                let wrong = format!("{}{}", &key[..2], &key[3..]);
+                let message = parse(&format!("[{section}]\n{wrong} = 1")).unwrap_err();
+                assert!(message.ends_with(&format!("did you mean `{key}`?")), "{wrong}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_without_keys_are_no_section() {
+        for text in ["model = 3", "[[train]]\nseed = 1", "data = [\"a.txt\", \"lines\"]"] {
+            let message = parse(text).unwrap_err();
+            assert!(message.contains("is a section: write ["), "{text}: {message}");
+        }
     }
 
     #[test]
