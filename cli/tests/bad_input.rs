@@ -1,172 +1,193 @@
-//! Everything that is refused is refused with its exit code and a message, never with a panic.
+//! The table of bad input: whatever is refused is refused with its exit code and a message, never with a panic.
+//!
+//! The cases are in `table`: every table is a row of the promise (flags, configuration, data, prompts, sampling, model files, runs),
+//! every group in it an item. What is odd but right is accepted, and has its cases too.
 
 mod common;
+mod table;
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 
 use common::{Place, Run, TINY};
+use table::*;
 
-/// What is wrong on the command line or in a configuration: exit code 2.
 #[test]
-fn wrong_usage_is_refused_before_any_work() {
+fn flags() {
     let place = Place::new();
     place.tiny_run("run");
-    place.write("unknown.toml", "[model]\nn_lyer = 2\n");
-    place.write("section.toml", "[modle]\nn_layer = 2\n");
-    place.write("twice.toml", "[model]\nn_layer = 2\nn_layer = 3\n");
-    place.write("type.toml", "[model]\nn_layer = \"two\"\n");
-    place.write("value.toml", "[model]\nnorm = \"batch\"\n");
-    place.write("negative.toml", "[train]\nbatch_size = -1\n");
-    place.write("divide.toml", "[model]\nn_head = 3\n");
-    place.write("broken.toml", "[model\n");
+    refused(&place, 2, "flags", FLAGS);
+    assert!(!place.path("runs").exists(), "a run was begun");
+}
+
+#[test]
+fn configuration() {
+    let place = Place::new();
+    for (item, (toml, expected)) in cases(CONFIGURATION) {
+        eprintln!("configuration, {item}: {toml:?}");
+        place.write("c.toml", toml);
+        // It is looked at first of all, before the data.
+        place.weft("train missing.txt --config c.toml").refused(2, expected);
+    }
     place.write("binary.toml", [0xff, 0xfe, 0]);
-    fs::File::create(place.path("huge.toml")).unwrap().set_len(1 << 30).unwrap();
-    let cases = [
-        ("", "name what to do"),
-        ("tarin", "train"),
-        ("train --n-lyer 3", "--n-layer"),
-        ("train --n-layer", "--n-layer"),
-        ("train --n-layer two", "whole number"),
-        ("train --n-layer 1.5", "whole number"),
-        ("train --n-layer -1", "at least 0"),
-        ("train --n-layer 0", "n_layer is 0"),
-        ("train --n-layer 18446744073709551616", "at most"),
-        ("train --n-layer 99999999", "n_layer"),
-        ("train --n-head 3", "n_head 3 does not divide n_embd"),
-        ("train --n-head 4 --n-kv-head 3", "n_kv_head 3 does not divide"),
-        ("train --n-embd 12 --n-head 4 --position rotary", "odd"),
-        ("train --norm batch", "layer, rms"),
-        ("train --position sine", "rotary"),
-        ("train --optimizer adam", "adamw"),
-        ("train --dropout 1", "dropout is 1"),
-        ("train --dropout nan", "finite"),
-        ("train --dropout -0.1", "dropout is -0.1"),
-        ("train --lr inf", "finite"),
-        ("train --lr -1", "learning_rate is -1"),
-        ("train --lr 1e-3 --min-lr 1", "min_lr 1 is above learning_rate"),
-        ("train --lr 1e999", "finite"),
-        ("train --beta1 1", "beta1 is 1"),
-        ("train --eps 0", "eps is 0"),
-        ("train --max-iters 0", "max_iters is 0"),
-        ("train --eval-interval 0", "eval_interval is 0"),
-        ("train --batch-size 0", "batch_size is 0"),
-        ("train --grad-accum 0", "grad_accum is 0"),
-        ("train --max-time soon", "time"),
-        ("train --max-time -1", "max_time is -1"),
-        ("train --seed -1", "at least 0"),
-        ("train --threads 0", "between 1 and"),
-        ("train --threads 9999999", "between 1 and"),
-        ("train --split 0.8/0.2", "0.8/0.1/0.1"),
-        ("train --split 0.8/0.1/0.2", "0.8/0.1/0.1"),
-        ("train --split a/b/c", "0.8/0.1/0.1"),
-        ("train --format csv", "lines, text"),
-        ("train --format text", "built-in names"),
-        ("train --tied --no-tied", "cannot be used with"),
-        ("train --gated=perhaps", "true, false"),
-        ("train --resume run -o other", "cannot be used with"),
-        ("train tiny.txt more.txt", "more.txt"),
-        ("train --config missing.toml", "missing.toml"),
-        ("train --config unknown.toml", "line 2: unknown key `n_lyer`\n  did you mean `n_layer`?"),
-        ("train --config section.toml", "did you mean `model`?"),
-        ("train --config twice.toml", "line 3"),
-        ("train --config type.toml", "line 2"),
-        ("train --config value.toml", "line 2"),
-        ("train --config negative.toml", "line 2"),
-        ("train --config divide.toml", "n_head 3 does not divide"),
-        ("train --config broken.toml", "line 1"),
-        ("train --config binary.toml", "UTF-8"),
-        ("train --config huge.toml", "bytes"),
-        ("train --config .", "not a file"),
-        ("train --resume run --n-layer 3", "n_layer is 3 here and 1 in the run"),
-        ("train --resume run --seed 7", "seed is 7 here and 1337 in the run"),
-        ("train --resume run --lr 1 --beta1 0.5", "(and 1 more)"),
-        ("sample", "MODEL|DIR"),
-        ("sample run --temperature -1", "temperature is -1"),
-        ("sample run --temperature nan", "finite"),
-        ("sample run --top-p 0", "top_p is 0"),
-        ("sample run --top-p 1.1", "top_p is 1.1"),
-        ("sample run --min-p 2", "min_p is 2"),
-        ("sample run --top-k -1", "at least 0"),
-        ("sample run -n -1", "at least 0"),
-        ("eval run --split dev", "train, val, test"),
-        ("attend run", "TEXT"),
-        ("completions tcsh", "bash"),
-    ];
-    for (line, expected) in cases {
-        eprintln!("weft {line}");
-        place.weft(line).refused(2, expected);
+    place.write("long.toml", format!("[model]\n{} = 1\n", "n".repeat(1 << 19)));
+    File::create(place.path("huge.toml")).unwrap().set_len(1 << 30).unwrap();
+    for (file, expected) in [
+        ("missing.toml", "missing.toml"),
+        ("binary.toml", "UTF-8"),
+        ("huge.toml", "it has 1073741824 bytes"),
+        ("long.toml", "line 2: unknown key `nnn"),
+        (".", "not a file"),
+    ] {
+        place.weft(&format!("train --config {file}")).refused(2, expected);
     }
     assert!(!place.path("runs").exists(), "a run was begun");
 }
 
-/// What is well-formed and cannot be done: exit code 1.
 #[test]
-fn what_cannot_be_done_is_named() {
+fn data() {
     let place = Place::new();
-    place.tiny_run("run");
-    place.write("empty.txt", "");
-    place.write("white.txt", " \n\t\n");
-    place.write("nul.txt", "anna\nbe\0rta\n");
-    place.write("latin.txt", b"anna\nb\xe9rta\n");
-    place.write("utf16.txt", "anna\nberta\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>());
-    place.write("one.txt", "a");
+    for (item, (flags, bytes, expected)) in cases(DATA) {
+        eprintln!("data, {item}: {}", bytes.escape_ascii());
+        place.write("data.txt", bytes);
+        place.weft(&format!("train data.txt {flags}")).refused(1, expected);
+    }
+    assert!(!place.path("runs").exists(), "a run was begun");
+}
+
+#[test]
+fn data_that_are_odd_and_accepted() {
+    let place = Place::new();
+    let train = |flags: &str| {
+        let run = place.weft(&format!("train data.txt -o run --force --max-iters 2 {TINY} {flags}")).ok();
+        assert!(!run.err.contains('\u{1b}'), "a control character: {run:?}");
+        run
+    };
+    for (item, (flags, bytes, expected)) in cases(ODD_DATA) {
+        eprintln!("data, {item}: {}", String::from_utf8_lossy(bytes));
+        place.write("data.txt", bytes);
+        let run = train(flags);
+        assert!(run.err.contains(expected), "not `{expected}`: {run:?}");
+        let n_samples = run.out.lines().count();
+        assert!(n_samples == 20 || flags.contains("text") && n_samples > 0, "{n_samples} samples: {run:?}");
+        let text = place.weft("inspect run").ok().out;
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "a control character: {text:?}");
+    }
+    place.write("data.txt", "ab".repeat(100_000));
+    assert!(train("").err.contains("160,000 characters to train on"), "one line of 200,000 characters");
+    place.write("data.txt", "same\n".repeat(1_000_000));
+    assert!(train("--format lines").err.contains("800,000 lines to train on"), "a million equal lines");
+}
+
+#[test]
+fn prompts() {
+    let place = trained();
+    for (item, (args, expected)) in cases(PROMPTS) {
+        eprintln!("prompts, {item}: {args:?}");
+        place.run(args).refused(1, expected);
+    }
+    // As long as Linux passes one argument.
+    let mut long = "emma".repeat(30_000);
+    let run = place.run(["sample", "run", "-n", "1", "--max-new-tokens", "1", "--prompt", &long]).ok();
+    assert!(run.out.starts_with(&long), "{} bytes", run.out.len());
+    place.run(["attend", "run", &long]).refused(1, "the text has 120001 tokens");
+    long.push('!');
+    place.run(["sample", "run", "--prompt", &long]).refused(1, "'!' (U+0021) at position 120001");
+}
+
+#[test]
+fn prompts_that_are_odd_and_accepted() {
+    let place = trained();
+    for (item, args) in cases(ODD_PROMPTS) {
+        eprintln!("prompts, {item}: {args:?}");
+        assert!(place.run(args).ok().out.lines().count() > 0, "{args:?}");
+    }
+}
+
+#[test]
+fn sampling() {
+    let place = trained();
+    refused(&place, 2, "sampling", SAMPLING);
+    for (item, line) in cases(ODD_SAMPLING) {
+        eprintln!("sampling, {item}: weft {line}");
+        let n = if line.contains("-n 0") { 0 } else { 20 };
+        assert_eq!(place.weft(line).ok().out.lines().count(), n, "{line}");
+    }
+}
+
+#[test]
+fn model_files() {
+    let place = trained();
+    let best = place.read("run/best.safetensors");
+    let verbs = |file: &str| {
+        [
+            "inspect FILE",
+            "sample FILE",
+            "eval FILE tiny.txt",
+            "attend FILE a",
+            "gradcheck FILE",
+            "verify run FILE",
+        ]
+        .map(|line| line.replace("FILE", file))
+    };
+    let refused = |item: &str, n: usize, bytes: &[u8], expected: &str| {
+        eprintln!("model files, {item}, number {n}: {expected}");
+        place.write("m.safetensors", bytes);
+        // All verbs load alike: one each, in turn.
+        let lines = verbs("m.safetensors");
+        place.weft(&lines[n % lines.len()]).refused(1, expected);
+    };
+    let mut n = 0..;
+    for (item, (bytes, expected)) in cases(OTHER_FILES) {
+        refused(item, n.next().unwrap(), bytes, expected);
+    }
+    for (item, (damage, expected)) in cases(DAMAGE) {
+        let mut bytes = best.clone();
+        damage(&mut bytes);
+        assert_ne!(bytes, best, "{item}: nothing is damaged");
+        refused(item, n.next().unwrap(), &bytes, expected);
+    }
+    for (item, (change, expected)) in cases(MODEL_FILES) {
+        let mut parts = Parts::of(&best);
+        change(&mut parts);
+        refused(item, n.next().unwrap(), &parts.to_bytes(), expected);
+    }
+    place.write("m.safetensors", Parts::of(&best).to_bytes());
+    verbs("m.safetensors").iter().filter(|line| !line.starts_with("gradcheck")).for_each(|line| {
+        place.weft(line).ok();
+    });
+}
+
+#[test]
+fn what_cannot_be_done() {
+    let place = trained();
     place.write("strange.txt", "zoë\n");
     fs::create_dir(place.path("empty")).unwrap();
     place.write("file-in-the-way", "");
-    place.write("pickle.safetensors", b"\x80\x02}q\x00.");
-    place.write("gguf.safetensors", b"GGUF\x03\0\0\0");
-    place.write("page.safetensors", "<!DOCTYPE html><html></html>");
-    place.write("lfs.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
-    place.write("nothing.safetensors", "");
-    let best = place.read("run/best.safetensors");
-    place.write("short.safetensors", &best[..best.len() - 1]);
-    let mut flipped = best.clone();
-    *flipped.last_mut().unwrap() ^= 1;
-    place.write("flipped.safetensors", flipped);
-    place.write("alone/best.safetensors", &best);
-    let cases = [
-        ("train missing.txt", "missing.txt"),
-        ("train .", "directory"),
-        ("train /dev/zero", "device"),
-        ("train empty.txt", "empty"),
-        ("train white.txt", "white space"),
-        ("train nul.txt", "NUL byte at offset 7"),
-        ("train latin.txt", "offset 6"),
-        ("train utf16.txt", "UTF-16"),
-        ("train one.txt --format text", "1 character"),
-        ("train tiny.txt -o run", "already holds a run"),
-        ("train tiny.txt -o file-in-the-way", "file-in-the-way"),
-        ("train tiny.txt -o file-in-the-way/run", "file-in-the-way"),
-        ("train tiny.txt --n-embd 1048576 --n-inner 1048576 --n-layer 1000", "memory"),
-        ("train tiny.txt --n-embd 65536 --n-inner 65536", "memory"),
-        ("train --resume missing", "missing"),
-        ("train --resume empty", "holds no run"),
-        ("train --resume run/best.safetensors", "run/best.safetensors"),
-        ("train strange.txt --resume run", "not the file that the run was trained on"),
-        ("sample missing", "missing"),
-        ("sample empty", "holds no run"),
-        ("sample /dev/zero", "device"),
-        ("sample pickle.safetensors", "not a safetensors file"),
-        ("sample gguf.safetensors", "GGUF"),
-        ("sample page.safetensors", "HTML"),
-        ("sample lfs.safetensors", "Git LFS"),
-        ("sample nothing.safetensors", "empty"),
-        ("sample short.safetensors", "end is missing"),
-        ("sample flipped.safetensors", "checksum"),
-        ("sample run --prompt Emma", "'E' (U+0045) at position 1"),
-        ("eval run strange.txt", "'z'"),
-        ("eval run missing.txt", "missing.txt"),
-        ("eval alone", "data of `alone/best.safetensors` are not known"),
-        ("eval alone/best.safetensors", "are not known"),
-        ("attend run emmaolivia", "reads 8 at most"),
-        ("attend run eXa", "'X' (U+0058) at position 2"),
-        ("gradcheck alone", "are not known"),
-        ("inspect tiny.txt", "not a safetensors file"),
-    ];
-    for (line, expected) in cases {
-        eprintln!("weft {line}");
-        place.weft(line).refused(1, expected);
-    }
+    place.write("alone/best.safetensors", place.read("run/best.safetensors"));
+    File::create(place.path("gigabyte.txt")).unwrap().set_len((1 << 30) + 1).unwrap();
+    place.weft(&format!("train tiny.txt -o whole --split 1/0/0 --max-iters 1 {TINY}")).ok();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("loop", place.path("loop")).unwrap();
+    refused(&place, 1, "runs", RUNS);
+}
+
+#[test]
+fn the_table_is_long_and_names_nothing_twice() {
+    let lines: Vec<&str> =
+        [FLAGS, SAMPLING, RUNS].into_iter().flat_map(cases).map(|(_, (line, _))| line).collect();
+    let distinct: BTreeSet<&str> = lines.iter().copied().collect();
+    assert_eq!(distinct.len(), lines.len(), "a command line stands there twice");
+    let refused = lines.len()
+        + cases(CONFIGURATION).count()
+        + cases(DATA).count()
+        + cases(PROMPTS).count()
+        + cases(OTHER_FILES).count()
+        + cases(DAMAGE).count()
+        + cases(MODEL_FILES).count();
+    let accepted = cases(ODD_DATA).count() + cases(ODD_PROMPTS).count() + cases(ODD_SAMPLING).count();
+    eprintln!("{refused} cases are refused, {accepted} accepted");
+    assert!(refused >= 240 && accepted >= 25, "{refused} cases are refused, {accepted} accepted");
 }
 
 #[test]
@@ -175,50 +196,127 @@ fn control_characters_in_arguments_are_escaped() {
     place.run(["train", "--\u{1b}[31mred\nline"]).refused(2, "\\u{1b}[31m");
     place.run(["train", "--n-layer=\u{1b}[2J"]).refused(2, "\\u{1b}[2J");
     place.run(["train", "a\u{1b}[2J\nb.txt"]).refused(1, "a\\u{1b}[2J\\nb.txt");
-    place.tiny_run("run");
-    place.run(["sample", "run", "--prompt", "a\u{7}"]).refused(1, "U+0007");
+    place.run(["sample", "\u{202e}\u{7}"]).refused(1, "\\u{202e}\\u{7}");
+    place.run(["train", "--resume", "a\rb"]).refused(1, "a\\rb");
+    place.run(["train", &format!("--{}", "x".repeat(100_000))]).refused(2, "unexpected argument '--xxx");
+    place.run(["sample", &"x".repeat(100_000)]).refused(1, "xxx…");
 }
 
 #[cfg(unix)]
 #[test]
 fn arguments_that_are_not_utf_8_are_refused_or_paths() {
-    use std::ffi::OsStr;
+    use std::ffi::{OsStr, OsString};
     use std::os::unix::ffi::OsStringExt as _;
     let place = Place::new();
-    let strange = std::ffi::OsString::from_vec(b"na\xffmes".to_vec());
+    let strange = OsString::from_vec(b"na\xffmes".to_vec());
     place.run([OsStr::new("train"), OsStr::new("--n-layer"), &strange]).refused(2, "UTF-8");
+    place
+        .run([OsStr::new("sample"), OsStr::new("run"), OsStr::new("--prompt"), &strange])
+        .refused(2, "UTF-8");
+    place.run([&strange]).refused(2, "na");
     place.run([OsStr::new("train"), &strange]).refused(1, "na");
+    place.run([OsStr::new("sample"), &strange]).refused(1, "na");
+    place.run([OsStr::new("train"), OsStr::new("--config"), &strange]).refused(2, "na");
+}
+
+#[test]
+fn empty_arguments_are_refused() {
+    let place = Place::new();
+    for args in [
+        &["train", ""][..],
+        &["sample", ""],
+        &["train", "--resume", ""],
+        &["train", "--config", ""],
+        &["train", "-o", ""],
+        &["train", "--n-layer", ""],
+        &[""],
+    ] {
+        eprintln!("{args:?}");
+        place.run(args).refused(2, "");
+    }
 }
 
 #[cfg(unix)]
 #[test]
-fn a_pipe_as_data_is_refused_without_waiting() {
+fn a_pipe_is_refused_without_waiting() {
     let place = Place::new();
     let made = std::process::Command::new("mkfifo").arg(place.path("pipe")).status().unwrap();
     assert!(made.success(), "mkfifo");
     place.weft("train pipe").refused(1, "pipe");
     place.weft("train --config pipe").refused(2, "not a file");
+    place.weft("sample pipe").refused(1, "is a pipe");
+    place.weft("eval pipe").refused(1, "is a pipe");
 }
 
 #[test]
 fn an_unknown_simd_level_is_refused() {
     let place = Place::new();
-    let mut command = place.command(["sample", "run"]);
-    command.env("WEFT_SIMD", "sse9");
-    Run::of(command).refused(2, "scalar, avx2, avx512");
+    for level in ["sse9", "", "AVX2", "\u{1b}[2J"] {
+        let mut command = place.command(["sample", "run"]);
+        command.env("WEFT_SIMD", level);
+        Run::of(command).refused(2, "scalar, avx2, avx512");
+    }
 }
 
 #[test]
-fn small_data_work_from_one_line_up() {
-    for text in ["a\n", "a", "ab\ncd\n", "only one line without end", "👩‍👩‍👧\nשלום\ne\u{301}\n"]
-    {
-        let place = Place::new();
-        place.write("data.txt", text);
-        let run = place.weft(&format!("train data.txt --format lines --max-iters 3 {TINY}")).ok();
-        assert_eq!(run.out.lines().count(), 20, "{text:?}: {run:?}");
+fn odd_surroundings_change_nothing() {
+    let place = trained();
+    let expected = place.weft("sample run -n 3").ok().out;
+    for (key, value) in [
+        ("LC_ALL", "xx_YY.weird"),
+        ("LANG", ""),
+        ("TERM", "\u{1b}"),
+        ("NO_COLOR", "\u{7}"),
+        ("COLUMNS", "0"),
+        ("RUST_LOG", "trace"),
+    ] {
+        let mut command = place.command("sample run -n 3".split(' '));
+        command.env(key, value);
+        assert_eq!(Run::of(command).ok().out, expected, "{key}={value:?}");
     }
+    let mut command = place.command("sample run -n 3".split(' '));
+    command.env_clear();
+    assert_eq!(Run::of(command).ok().out, expected, "no environment");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_standard_output_is_an_error_of_every_verb() {
+    let place = trained();
+    for line in [
+        "sample run",
+        "eval run",
+        "inspect run",
+        "attend run emma",
+        "verify run run",
+        "completions bash",
+        "--help",
+        "--version",
+    ] {
+        eprintln!("weft {line}");
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = place.command(line.split(' ')).stdout(full).output().unwrap();
+        Run::from(output).refused(1, "No space left on device");
+    }
+}
+
+/// A transformer and a bigram of lines, and a model of running text.
+fn trained() -> Place {
     let place = Place::new();
-    place.write("data.txt", "ab");
-    let run = place.weft(&format!("train data.txt --format text --max-iters 3 {TINY}")).ok();
-    assert!(run.err.contains("warning"), "{run:?}");
+    place.tiny_run("run");
+    place.weft(&format!("train tiny.txt -o prose --format text --max-iters 1 {TINY}")).ok();
+    place.weft(&format!("train tiny.txt -o bigram --model bigram --max-iters 1 {TINY}")).ok();
+    place
+}
+
+/// Every case with the name of its item.
+fn cases<T: Copy>(row: &'static [Item<T>]) -> impl Iterator<Item = (&'static str, T)> {
+    row.iter().flat_map(|(item, cases)| cases.iter().map(move |case| (*item, *case)))
+}
+
+fn refused(place: &Place, code: i32, row: &str, items: &'static [Item<Line>]) {
+    for (item, (line, expected)) in cases(items) {
+        eprintln!("{row}, {item}: weft {line}");
+        place.weft(line).refused(code, expected);
+    }
 }
