@@ -1,21 +1,17 @@
 //! Model files that are none, that lie, or that ask for too much: what is said about each.
 
-use std::collections::BTreeMap;
+mod malformed;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use malformed::{BadHeader, DATA_LEN, HEADER, Malformed, NoChecksum, corpus, file, kind};
 use weft_model::Error;
 use weft_model::safetensors::*;
 
 fn read(bytes: Vec<u8>) -> Result<SafeTensors<'static>, Error> {
     SafeTensors::from_bytes("m", bytes, Checksum::IfPresent)
-}
-
-fn file(header: &str, data_len: usize) -> Vec<u8> {
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend(std::iter::repeat_n(0, data_len));
-    bytes
 }
 
 /// The message for a file of this header and so many bytes of data.
@@ -32,66 +28,38 @@ fn with_file(name: &str, bytes: &[u8], check: impl FnOnce(&Path)) {
 }
 
 #[test]
-fn headers_that_lie_are_refused_by_name() {
-    let tensor = |fields: &str| format!("{{\"a\":{{{fields}}}}}");
-    let placed = |dtype: &str, shape: &str, offsets: &str| {
-        tensor(&format!("\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":{offsets}"))
-    };
-    let one = r#"{"dtype":"U8","shape":[1],"data_offsets":[0,1]}"#;
-    let two = r#"{"dtype":"U8","shape":[1],"data_offsets":[1,2]}"#;
-    let long = "n".repeat(513);
-    let cases: Vec<(String, usize, &str)> = vec![
-        ("{".into(), 0, "broken header: EOF"),
-        ("{}x".into(), 0, "trailing characters"),
-        ("{\"a\":1}".into(), 0, "expected an object"),
-        ("{\"__metadata__\":{\"a\":1}}".into(), 0, "expected a string"),
-        (format!("{{\"a\":{one},\"a\":{two}}}"), 2, "the key `a` stands there twice"),
-        (format!("{{\"a\":{one},\"\\u0061\":{two}}}"), 2, "the key `a` stands there twice"),
-        ("{\"__metadata__\":{},\"__metadata__\":{}}".into(), 0, "`__metadata__` stands there twice"),
-        ("{\"__metadata__\":{\"k\":\"1\",\"\\u006b\":\"2\"}}".into(), 0, "`k` stands there twice"),
-        (
-            tensor(r#""dtype":"U8","shape":[1],"shape":[1],"data_offsets":[0,1]"#),
-            1,
-            "`shape` stands there twice",
-        ),
-        (
-            tensor(r#""dtype":"U8","shape":[1],"data_offsets":[0,1],"x":"y""#),
-            1,
-            "tensor `a` has an unknown key `x`",
-        ),
-        (tensor(r#""shape":[1],"data_offsets":[0,1]"#), 1, "tensor `a` has no `dtype`"),
-        (tensor(r#""dtype":[1],"shape":[1],"data_offsets":[0,1]"#), 1, "`dtype` that is not a string"),
-        (tensor(r#""dtype":"U8","data_offsets":[0,1]"#), 1, "tensor `a` has no `shape`"),
-        (tensor(r#""dtype":"U8","shape":[1]"#), 1, "tensor `a` has no `data_offsets`"),
-        (tensor(r#""dtype":"U8","shape":"1","data_offsets":[0,1]"#), 1, "`shape` that is not an array"),
-        (placed("F4", "[2]", "[0,1]"), 1, "tensor `a` has dtype `F4`; known are BOOL, U8"),
-        (placed("U8", "[-1]", "[0,1]"), 1, "invalid value: integer `-1`"),
-        (placed("U8", "[1.0]", "[0,1]"), 1, "invalid type: floating point"),
-        (placed("U8", "[18446744073709551616]", "[0,1]"), 1, "invalid type: floating point"),
-        (placed("U8", "[[1]]", "[0,1]"), 1, "invalid type: sequence"),
-        (placed("U8", "[1,1,1,1,1,1,1,1,1]", "[0,1]"), 1, "has 9 dimensions, and at most 8"),
-        (placed("U8", "[1]", "[0,1,2]"), 1, "has 3 `data_offsets` instead of 2"),
-        (placed("F32", "[4294967296,4294967296]", "[0,0]"), 0, "impossible shape [4294967296, 4294967296]"),
-        (placed("F64", "[2305843009213693952]", "[0,0]"), 0, "impossible shape"),
-        (placed("U8", "[0,4294967296,4294967296]", "[0,0]"), 0, "impossible shape"),
-        (placed("F32", "[2]", "[0,4]"), 4, "F32 [2] needs 8 bytes, and its data_offsets are [0, 4]"),
-        (placed("U8", "[1]", "[1,0]"), 1, "data_offsets are [1, 0]"),
-        (placed("U8", "[1]", "[1,2]"), 2, "begins at byte 1 of the data, and the one before it ends at 0"),
-        (
-            format!("{{\"a\":{one},\"b\":{one}}}"),
-            1,
-            "tensor `b` begins at byte 0 of the data, and the one before it ends at 1",
-        ),
-        (placed("U8", "[18446744073709551615]", "[0,18446744073709551615]"), 1, "its end is missing"),
-        (placed("U8", "[1]", "[0,1]"), 2, "something was added"),
-        (format!("{{\"\":{one}}}"), 1, "the tensor name `` has 0 bytes"),
-        (format!("{{\"{long}\":{one}}}"), 1, "has 513 bytes: it must have between 1 and 512"),
-        (format!("{{\"a\\u001b[2J\":{one}}}"), 1, "`a\\u{1b}[2J` has a control character"),
-    ];
-    for (header, data_len, expected) in cases {
-        let message = message(&header, data_len);
-        assert!(message.contains(expected), "{header}\n  {message}\n  lacks: {expected}");
-        assert!(message.lines().count() <= 3 && !message.contains('\u{1b}'), "{message:?}");
+fn every_malformed_file_is_refused_for_its_reason() {
+    assert!(read(file(HEADER, DATA_LEN)).is_ok(), "what the corpus is made from is refused");
+    let corpus = corpus();
+    let names: BTreeSet<&str> = corpus.iter().map(|file| file.name.as_str()).collect();
+    assert!(
+        corpus.len() >= 150 && names.len() == corpus.len(),
+        "{} files, {} names",
+        corpus.len(),
+        names.len()
+    );
+    for Malformed { name, bytes, kind: expected, message } in corpus {
+        with_file("malformed", &bytes, |path| {
+            let error = SafeTensors::read(path, Checksum::IfPresent).unwrap_err();
+            let text = error.to_string();
+            assert_eq!(kind(&error), Some(expected), "{name}: {text:.500}");
+            assert!(text.contains(message), "{name}: {text:.500}\n  lacks: {message}");
+            assert!(text.lines().count() <= 3 && text.len() < 2000, "{name}: {text:.500}");
+            assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{name}: {text:?}");
+            let held =
+                SafeTensors::from_bytes(&path.to_string_lossy(), bytes.as_slice(), Checksum::IfPresent);
+            assert_eq!(held.unwrap_err().to_string(), text, "{name}: the two ways in disagree");
+        });
+    }
+    let error = SafeTensors::from_bytes("m", file(HEADER, DATA_LEN), Checksum::Required).unwrap_err();
+    assert_eq!(kind(&error), Some(NoChecksum), "{error}");
+}
+
+#[test]
+fn a_header_that_ends_at_any_byte_is_refused() {
+    for end in 1..HEADER.len() {
+        let error = read(file(&HEADER[..end], DATA_LEN)).unwrap_err();
+        assert_eq!(kind(&error), Some(BadHeader), "{}: {error}", &HEADER[..end]);
     }
 }
 
