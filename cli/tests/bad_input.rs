@@ -75,6 +75,9 @@ fn data_that_are_odd_and_accepted() {
     }
     place.write("data.txt", "ab".repeat(100_000));
     assert!(train("").err.contains("160,000 characters to train on"), "one line of 200,000 characters");
+    place.write("data.txt", (0..600).filter_map(|i| char::from_u32(0x4e00 + i)).collect::<String>());
+    assert!(train("").err.contains("600 tokens"), "six hundred characters");
+    assert!(place.weft("inspect run").ok().out.contains("their embeddings, of the first 512:"));
     place.write("data.txt", "same\n".repeat(1_000_000));
     assert!(train("--format lines").err.contains("800,000 lines to train on"), "a million equal lines");
 }
@@ -91,6 +94,14 @@ fn prompts() {
     let run = place.run(["sample", "run", "-n", "1", "--max-new-tokens", "1", "--prompt", &long]).ok();
     assert!(run.out.starts_with(&long), "{} bytes", run.out.len());
     place.run(["attend", "run", &long]).refused(1, "the text has 120001 tokens");
+    // A model that can read it, and that has far more to show than fits into any memory.
+    let mut parts = Parts::of(&place.read("run/best.safetensors"));
+    parts.set("/model/position", "none");
+    parts.set("/model/block_size", 1 << 20);
+    parts.remove("wpe.weight");
+    parts.repeat_block(1024);
+    place.write("deep.safetensors", parts.to_bytes());
+    place.run(["attend", "deep.safetensors", &long]).refused(1, "the picture needs about 235933.5 GB");
     long.push('!');
     place.run(["sample", "run", "--prompt", &long]).refused(1, "'!' (U+0021) at position 120001");
 }

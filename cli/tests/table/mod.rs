@@ -474,10 +474,7 @@ pub(crate) const MODEL_FILES: &[Item<Change>] = &[
     (
         "missing tensors",
         &[
-            (
-                |parts| parts.tensors.retain(|tensor| tensor.0 != "wte.weight"),
-                "1 tensors are missing: `wte.weight`",
-            ),
+            (|parts| parts.remove("wte.weight"), "1 tensors are missing: `wte.weight`"),
             (
                 |parts| parts.tensors.clear(),
                 "9 tensors are missing: `h.0.attn.c_attn.weight`, `h.0.attn.c_proj.weight`, `h.0.ln_1.weight`, `h.0.ln_2.weight`, `h.0.mlp.c_fc.weight`, …",
@@ -632,8 +629,24 @@ impl Parts {
         self.tensors.push((name.into(), vec![1], vec![0.0]));
     }
 
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.tensors.retain(|tensor| tensor.0 != name);
+    }
+
+    /// Makes it `n` times as deep: all blocks are like the first.
+    pub(crate) fn repeat_block(&mut self, n: usize) {
+        let first: Vec<_> =
+            self.tensors.iter().filter(|tensor| tensor.0.starts_with("h.0.")).cloned().collect();
+        for i in 1..n {
+            let named = |name: &str| name.replace("h.0.", &format!("h.{i}."));
+            self.tensors
+                .extend(first.iter().map(|(name, shape, data)| (named(name), shape.clone(), data.clone())));
+        }
+        self.set("/model/n_layer", n);
+    }
+
     /// Sets what is there, or adds a key.
-    fn set(&mut self, pointer: &str, value: impl Into<Value>) {
+    pub(crate) fn set(&mut self, pointer: &str, value: impl Into<Value>) {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
         match self.description.pointer_mut(parent).unwrap() {
             Value::Array(items) => items[key.parse::<usize>().unwrap()] = value.into(),

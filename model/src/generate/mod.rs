@@ -105,6 +105,33 @@ pub fn context_start(len: usize, block_size: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{ModelConfig, Position};
+
+    #[test]
+    fn caches_that_do_not_fit_are_refused() {
+        let config = ModelConfig {
+            vocab_size: 2,
+            block_size: 1 << 20,
+            n_layer: 1024,
+            n_head: 1,
+            n_kv_head: 1,
+            n_embd: 64,
+            n_inner: 1,
+            position: Position::None,
+            ..ModelConfig::default()
+        };
+        let (model, params) = Model::new::<f32>(&config, 0).unwrap();
+        let vocab = Vocab::new(['a'], true);
+        let config = SampleConfig { max_new_tokens: usize::MAX, ..SampleConfig::default() };
+        let refused = |error: Error| {
+            let Error::TooLittleMemory { needed, .. } = error else { panic!("{error}") };
+            assert_eq!(needed, 2 * 1024 * 64 * (1 << 20) * 4, "keys and values of a million tokens");
+        };
+        refused(generate(&model, &params, &vocab, &[], 0, 1, &config).unwrap_err());
+        refused(tokens(&model, &params, &vocab, &[], 0, &config).map(drop).unwrap_err());
+        let few = SampleConfig { max_new_tokens: 1, ..config };
+        assert_eq!(generate(&model, &params, &vocab, &[], 0, 1, &few).unwrap().len(), 1);
+    }
 
     #[test]
     fn the_context_is_full_or_longer_than_its_half() {
