@@ -18,6 +18,7 @@ pub use config::{DataConfig, RunConfig};
 pub use metrics::{Metrics, MetricsLog};
 pub use needs::{Needs, free_disk};
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,8 @@ pub const BEST: &str = "best.safetensors";
 pub struct RunDir {
     path: PathBuf,
     fs: Box<dyn FileSystem>,
+    /// `last` was found unusable, and must not take the place of `previous`.
+    last_is_unusable: Cell<bool>,
     _lock: DirLock,
 }
 
@@ -62,7 +65,7 @@ impl RunDir {
         if RunDir::holds_run(&path) && !force {
             return Err(Error::HoldsRun { name: name() });
         }
-        let dir = RunDir { path, fs: Box::new(Disk), _lock: lock };
+        let dir = RunDir { path, fs: Box::new(Disk), last_is_unusable: Cell::new(false), _lock: lock };
         if RunDir::holds_run(&dir.path) {
             let kept = dir.kept();
             for file in kept.iter().map(String::as_str).chain([LAST, PREVIOUS, BEST, METRICS, CONFIG, KEPT]) {
@@ -86,7 +89,7 @@ impl RunDir {
             return Err(Error::NoRun { name: path.to_string_lossy().into_owned() });
         }
         let lock = DirLock::acquire(&path)?;
-        Ok(RunDir { path, fs: Box::new(Disk), _lock: lock })
+        Ok(RunDir { path, fs: Box::new(Disk), last_is_unusable: Cell::new(false), _lock: lock })
     }
 
     /// The same directory, written to through another file system.
@@ -131,16 +134,20 @@ impl RunDir {
         save_atomic(&*self.fs, self.file(CONFIG), |file| file.write_all(toml.as_bytes()))
     }
 
-    /// Writes `last.safetensors`. What was there is from then on `previous.safetensors`; and if the configuration wants to keep some,
-    /// the new one is kept, and those that are too many are removed.
+    /// Writes `last.safetensors`. What was there is from then on `previous.safetensors`, unless [`load`](RunDir::load) could not use it;
+    /// and if the configuration wants to keep some, the new one is kept, and those that are too many are removed.
     ///
     /// # Errors
     /// As [`save`]; [`Error::InTheWay`].
     pub fn save_last(&self, trainer: &Trainer, data: &DataDescription) -> Result<(), Error> {
         let description = describe(trainer, data, None);
-        // The first has none before it, and where links cannot be made there is just no spare.
-        let _ = link_atomic(&*self.fs, &self.file(LAST), &self.file(PREVIOUS));
+        // Should this save fail, the one that was fallen back to may be all there is.
+        if !self.last_is_unusable.get() {
+            // The first has none before it, and where links cannot be made there is just no spare.
+            let _ = link_atomic(&*self.fs, &self.file(LAST), &self.file(PREVIOUS));
+        }
         save(&*self.fs, self.file(LAST), &description, trainer.params(), Some(trainer.optimizer()))?;
+        self.last_is_unusable.set(false);
         match trainer.config().keep {
             0 => Ok(()),
             n => self.keep(description.step, n),
@@ -230,6 +237,7 @@ impl RunDir {
                 Err(problem) => problems.push(problem),
             }
         };
+        self.last_is_unusable.set(!problems.is_empty());
         let best = match Checkpoint::read(self.file(BEST)) {
             Ok(best) => {
                 let Description { val_loss, step, .. } = best.description;
