@@ -143,6 +143,23 @@ fn a_damaged_checkpoint_is_noticed_and_the_one_before_used() {
 }
 
 #[test]
+fn a_run_stopped_before_its_first_checkpoint_begins_again() {
+    let place = Place::new();
+    place.weft(&format!("train {EXACT} --max-iters 60 -o run")).ok();
+    let whole = files(&place, "run");
+    // What is there just after the configuration, and just before the first `last`.
+    for names in [&["config.toml"][..], &["config.toml", "metrics.jsonl", "best.safetensors"]] {
+        for name in names {
+            place.write(&format!("stopped/{name}"), place.read(&format!("run/{name}")));
+        }
+        let run = place.weft("train --resume stopped").ok();
+        assert!(run.err.contains("warning: stopped has no checkpoint yet"), "{run:?}");
+        assert!(files(&place, "stopped") == whole, "not the same run");
+        fs::remove_dir_all(place.path("stopped")).unwrap();
+    }
+}
+
+#[test]
 fn a_run_is_not_overwritten_unasked() {
     let place = Place::new();
     place.tiny_run("run");

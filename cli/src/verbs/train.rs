@@ -18,7 +18,7 @@ use weft_model::run::{
     free_disk,
 };
 use weft_model::text::{Corpus, Dataset, Format, SharedDocuments, Split, SplitName};
-use weft_model::train::{Event, Step, Trainer};
+use weft_model::train::{Event, Progress, Step, Trainer};
 
 use crate::bar::{Bar, clock, short};
 use crate::failure::usage;
@@ -83,7 +83,7 @@ pub(crate) fn run(mut args: TrainArgs) -> anyhow::Result<ExitCode> {
         settings = settings.over(Settings::read(config)?);
     }
     let mut run = match &args.resume {
-        None => begin(&args, &settings)?,
+        None => begin(&args, &settings, None)?,
         Some(dir) => resume(&args, &settings, dir)?,
     };
     // From here on a signal stops after a step, with a checkpoint; before, it just ends the process.
@@ -108,8 +108,8 @@ pub(crate) fn run(mut args: TrainArgs) -> anyhow::Result<ExitCode> {
     Ok(stop.code().map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
-/// A new run.
-fn begin(args: &TrainArgs, settings: &Settings) -> anyhow::Result<Run> {
+/// A new run, in a directory that is ours already or in one to be made.
+fn begin(args: &TrainArgs, settings: &Settings, dir: Option<RunDir>) -> anyhow::Result<Run> {
     let in_config = settings.data.file.as_ref().filter(|file| *file != BUILT_IN).map(PathBuf::from);
     let file = args.file.clone().or(in_config);
     let lossy = settings.data.lossy.unwrap_or(false);
@@ -132,20 +132,22 @@ fn begin(args: &TrainArgs, settings: &Settings) -> anyhow::Result<Run> {
     config.validate()?;
     let needs = Needs::new(&config, &dataset);
     needs.check_memory()?;
-    let path = match &args.out_dir {
-        Some(path) => path.clone(),
-        None => free_directory(file.as_deref()),
+    let dir = match (dir, &args.out_dir) {
+        (Some(dir), _) => dir,
+        (None, Some(path)) => RunDir::create(path, args.force)?,
+        (None, None) => RunDir::create(free_directory(file.as_deref()), args.force)?,
     };
-    let dir = RunDir::create(&path, args.force)?;
     needs.check_disk(dir.path())?;
     dir.save_config(&Settings::of(&config).to_toml())?;
     load::say_corpus(&corpus);
     load::notes(dataset.notes());
     announce(&corpus, &dataset, &config, &needs, dir.path());
-    tell!("run in {}", escaped(&path.to_string_lossy()));
+    tell!("run in {}", escaped(&dir.path().to_string_lossy()));
     let description = describe_data(&config.data, &corpus, seed);
     let (model, params) = Model::new(&config.model, seed)?;
-    let trainer = Trainer::new(config.train.clone(), model, params, dataset)?;
+    let mut trainer = Trainer::new(config.train.clone(), model, params, dataset)?;
+    // The first `best` is there a moment before the first `last`, and a run that was stopped between the two begins again.
+    trainer.resume(Progress { best: dir.best()?, ..Progress::default() }, &[[]; 0]);
     Ok(Run { dir, config, description, trainer })
 }
 
@@ -224,6 +226,11 @@ fn announce(corpus: &Corpus, data: &Dataset, config: &RunConfig, needs: &Needs, 
 /// A run to go on with.
 fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<Run> {
     let dir = RunDir::open(path)?;
+    if dir.has_only_begun() {
+        let stored = Settings::read(&dir.file(CONFIG))?;
+        say!("warning: {} has no checkpoint yet: the run begins again", escaped(&path.to_string_lossy()));
+        return begin(args, &settings.clone().over(stored), Some(dir));
+    }
     let (last, progress, problems) = dir.load()?;
     for problem in problems {
         let problem = problem.to_string();

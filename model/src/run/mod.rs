@@ -103,6 +103,13 @@ impl RunDir {
         [LAST, PREVIOUS, BEST, METRICS, CONFIG].iter().any(|file| path.join(file).exists())
     }
 
+    /// Whether the run was stopped before its first checkpoint: there are its settings, and nothing to go on from.
+    pub fn has_only_begun(&self) -> bool {
+        let kept = self.kept();
+        let mut checkpoints = kept.iter().map(String::as_str).chain([LAST, PREVIOUS]);
+        self.file(CONFIG).exists() && !checkpoints.any(|file| self.file(file).exists())
+    }
+
     /// The file to use a model from: `path` itself, or in a directory `best`, else `last`.
     ///
     /// # Errors
@@ -238,19 +245,26 @@ impl RunDir {
             }
         };
         self.last_is_unusable.set(!problems.is_empty());
-        let best = match Checkpoint::read(self.file(BEST)) {
-            Ok(best) => {
-                let Description { val_loss, step, .. } = best.description;
-                val_loss.map(|loss| (loss, step))
-            }
-            Err(Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
-            Err(problem) => {
-                problems.push(problem);
-                None
-            }
-        };
+        let best = self.best().unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         let Description { step, tokens, .. } = last.description;
         Ok((last, Progress { step, tokens, best }, problems))
+    }
+
+    /// The lowest validation loss so far and its step, if there is a `best` that knows them.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn best(&self) -> Result<Option<(f64, u64)>, Error> {
+        match Checkpoint::read(self.file(BEST)) {
+            Ok(Checkpoint { description: Description { val_loss, step, .. }, .. }) => {
+                Ok(val_loss.map(|loss| (loss, step)))
+            }
+            Err(Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(problem) => Err(problem),
+        }
     }
 
     fn resumable(&self, name: &str) -> Result<Checkpoint, Error> {
