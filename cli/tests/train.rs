@@ -160,6 +160,23 @@ fn a_run_stopped_before_its_first_checkpoint_begins_again() {
 }
 
 #[test]
+fn a_changed_configuration_is_refused() {
+    let place = Place::new();
+    place.tiny_run("run");
+    let config = String::from_utf8(place.read("run/config.toml")).unwrap();
+    for (line, changed, expected) in [
+        ("n_layer = 1", "n_layer = 3", "n_layer is 3 in run/config.toml and 1 in the run"),
+        ("seed = 1337", "seed = 7", "seed is 7 in run/config.toml and 1337 in the run"),
+    ] {
+        assert!(config.contains(line), "{config}");
+        place.write("run/config.toml", config.replace(line, changed));
+        place.weft("train --resume run").refused(2, expected);
+    }
+    place.write("run/config.toml", config.replace("max_iters = 2", "max_iters = 3"));
+    place.weft("train --resume run").ok();
+}
+
+#[test]
 fn a_run_is_not_overwritten_unasked() {
     let place = Place::new();
     place.tiny_run("run");

@@ -245,7 +245,7 @@ fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<
         );
     }
     let config_file = dir.file(CONFIG);
-    let stored = if config_file.exists() {
+    let mut stored = if config_file.exists() {
         Settings::read(&config_file)?
     } else {
         say!("warning: {CONFIG} is missing: max_iters and eval_interval have their defaults");
@@ -261,27 +261,19 @@ fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<
     };
     let mut config = RunConfig { model: description.model.clone(), train: description.train.clone(), data };
     let train = &mut config.train;
-    train.max_iters = stored.train.max_iters.unwrap_or(train.lr_decay_iters);
-    train.max_time = stored.train.max_time.unwrap_or(0.0);
-    train.keep = stored.train.keep.unwrap_or(0);
-    train.eval_interval = stored.train.eval_interval.unwrap_or((train.max_iters / 10).max(1));
     let mut given = settings.clone();
     // These may change: they do not change what a step computes.
-    train.max_iters = given.train.max_iters.take().unwrap_or(train.max_iters);
-    train.max_time = given.train.max_time.take().unwrap_or(train.max_time);
-    train.keep = given.train.keep.take().unwrap_or(train.keep);
-    train.eval_interval = given.train.eval_interval.take().unwrap_or(train.eval_interval);
-    given.data.file = None;
-    let differences = given.differences(&Settings::of(&config));
-    if let Some((key, here, there)) = differences.first() {
-        let more = match differences.len() {
-            1 => String::new(),
-            n => format!(" (and {} more)", n - 1),
-        };
-        return Err(usage(format!(
-            "{key} is {here} here and {there} in the run{more}\nleave it out to go on with the run, or begin another with -o DIR"
-        )));
-    }
+    train.max_iters =
+        given.train.max_iters.take().or(stored.train.max_iters.take()).unwrap_or(train.lr_decay_iters);
+    train.max_time = given.train.max_time.take().or(stored.train.max_time.take()).unwrap_or(0.0);
+    train.keep = given.train.keep.take().or(stored.train.keep.take()).unwrap_or(0);
+    let often = given.train.eval_interval.take().or(stored.train.eval_interval.take());
+    train.eval_interval = often.unwrap_or((train.max_iters / 10).max(1));
+    (given.data.file, stored.data.file) = (None, None);
+    let trained = Settings::of(&config);
+    agree(&given, &trained, "here", "leave it out to go on with the run, or begin another with -o DIR")?;
+    let config_name = escaped(&config_file.to_string_lossy());
+    agree(&stored, &trained, &format!("in {config_name}"), "put it back to go on with the run")?;
     config.validate()?;
 
     let corpus = load::corpus(file.as_deref(), Some(description.data.format), description.data.lossy)?;
@@ -321,6 +313,17 @@ fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<
     let mut trainer = Trainer::new(config.train.clone(), model, params, dataset)?;
     trainer.resume(progress, &moments);
     Ok(Run { dir, config, description: found, trainer })
+}
+
+/// Refuses settings that are not those that a run was trained with.
+fn agree(settings: &Settings, trained: &Settings, place: &str, advice: &str) -> anyhow::Result<()> {
+    let differences = settings.differences(trained);
+    let Some((key, here, there)) = differences.first() else { return Ok(()) };
+    let more = match differences.len() {
+        1 => String::new(),
+        n => format!(" (and {} more)", n - 1),
+    };
+    Err(usage(format!("{key} is {here} {place} and {there} in the run{more}\n{advice}")))
 }
 
 /// Whether a run's data are these.
