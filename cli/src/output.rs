@@ -81,15 +81,6 @@ pub(crate) fn shown(text: &str, to_terminal: bool) -> String {
         .collect()
 }
 
-/// Bytes as `38 MB` or `2.7 GB`.
-pub(crate) fn bytes(n: u64) -> String {
-    match n as f64 {
-        n if n < 999.5e3 => format!("{:.0} kB", n / 1e3),
-        n if n < 999.5e6 => format!("{:.0} MB", n / 1e6),
-        n => format!("{:.1} GB", n / 1e9),
-    }
-}
-
 /// 1234567 as `1,234,567`.
 pub(crate) fn grouped(n: usize) -> String {
     let digits = n.to_string();
@@ -112,12 +103,6 @@ mod tests {
         for (n, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(n), expected);
         }
-    }
-
-    #[test]
-    fn bytes_are_short() {
-        let shown = [900, 37_900_000, 999_600_000, 2_654_000_000].map(bytes);
-        assert_eq!(shown, ["1 kB", "38 MB", "1.0 GB", "2.7 GB"]);
     }
 
     #[test]

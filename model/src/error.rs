@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::memory::Bytes;
+
 /// What went wrong, one variant per way to be wrong.
 ///
 /// Messages are one to three lines in lower case that say what, where and what would be accepted; characters that
@@ -23,8 +25,8 @@ pub enum Error {
     },
     /// More memory would be needed than there is.
     #[error(
-        "{what} needs about {:.1} GB of memory, and {:.1} GB are free\n{advice}",
-        *.needed as f64 / 1e9, *.free as f64 / 1e9
+        "{what} needs about {} of memory, and {} are free\n{advice}",
+        Bytes(*.needed), Bytes(*.free)
     )]
     TooLittleMemory {
         /// What would need it.
@@ -38,8 +40,9 @@ pub enum Error {
     },
     /// More would be written than there is room for.
     #[error(
-        "the run needs about {:.1} GB on the disk of {}, and {:.1} GB are free\nname a directory on another disk with -o, or keep fewer checkpoints",
-        *.needed as f64 / 1e9, Shown(.name), *.free as f64 / 1e9
+        "the run needs about {} on the disk of {}, and {} are free\n\
+         name a directory on another disk with -o, or keep fewer checkpoints",
+        Bytes(*.needed), Shown(.name), Bytes(*.free)
     )]
     TooLittleDisk {
         /// The directory, as given.

@@ -47,6 +47,14 @@ CALLS = (
 ).split()
 # The calls that a signal can interrupt before anything was done.
 INTERRUPTIBLE = {"open", "openat", "creat", "write", "writev", "pwrite64", "fsync", "fdatasync", "ftruncate"}
+# Models whose need of memory is compared with the estimate.
+ESTIMATED = [
+    [],
+    ["--n-layer", "1", "--n-embd", "16"],
+    ["--n-layer", "6", "--n-embd", "256"],
+    [ROOT / "data" / "shakespeare.txt"],
+    [ROOT / "data" / "shakespeare.txt", "--n-layer", "2", "--n-embd", "256", "--block-size", "512"],
+]
 NO_CHECKPOINT_YET = "has no checkpoint yet"
 
 
@@ -423,9 +431,15 @@ def a_full_disk(place):
                 done = place.end(child)
             # With so many left, or so near its end, a run has room for all.
             if done.code != 0:
-                done.refused(os.strerror(errno.ENOSPC), lines=1)
+                if "on the disk of" in done.err:
+                    # Seen before the first step: nothing is there yet.
+                    done.refused("the run needs about", "are free")
+                    check(not (run / "config.toml").exists(), "a run that cannot fit is not begun", done, after)
+                    stopped_at["the plan"] += 1
+                else:
+                    done.refused(os.strerror(errno.ENOSPC), lines=1)
+                    stopped_at[re.search(r"(\w+)(\.\w+)?`", done.err).group(1)] += 1
                 n_full += 1
-                stopped_at[re.search(r"(\w+)(\.\w+)?`", done.err).group(1)] += 1
                 check(not temporaries(run), "no temporary is left", temporaries(run), done, after)
                 filler.unlink()
                 place.whole(run, after)
@@ -730,7 +744,20 @@ def too_little_memory(place):
     words = ["train", place.names, "-o", place.new("large"), "--n-layer", "1000", "--n-embd", "65536", "--n-head", "2"]
     done = place.run([*words, "--quiet"]).refused("GB of memory")
     check(done.seconds < 5, "it is refused before any work", f"{done.seconds:.1f} s", done)
-    return done.err.splitlines()[0].removeprefix("error: ")
+    errors = []
+    for settings in ESTIMATED:
+        words = ["train", *settings, "--max-iters", "20", "--eval-interval", "20", "-o", place.new("estimated")]
+        child = place.start(words, stdout=subprocess.DEVNULL)
+        said = child.stderr.read()
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        check(child.returncode == 0, "it trains", said)
+        number, unit = re.search(r"needs ([\d.]+) ([kMG]B) of memory", said).groups()
+        needed = float(number) * {"kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
+        errors.append(needed / (used.ru_maxrss * 1024) - 1)
+    seen = ", ".join(f"{error:+.0%}" for error in errors)
+    check(all(abs(error) <= 0.2 for error in errors), "the estimate is within 20 % of the peak", seen)
+    return f"{done.err.splitlines()[0].removeprefix('error: ')}; estimates against peaks: {seen}"
 
 
 FAULTS = [

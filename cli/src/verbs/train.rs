@@ -11,7 +11,7 @@ use weft_model::config::Precision;
 use weft_model::evaluate::{Evaluation, evaluate_unless};
 use weft_model::generate::{Sample, SampleConfig, generate};
 use weft_model::health::{SPIKE, Spikes};
-use weft_model::memory;
+use weft_model::memory::{self, Bytes};
 use weft_model::model::Model;
 use weft_model::run::{
     BEST, CONFIG, DataConfig, LAST, METRICS, Metrics, MetricsLog, Needs, RunConfig, RunDir, describe_data,
@@ -22,7 +22,7 @@ use weft_model::train::{Event, Progress, Step, Trainer};
 
 use crate::bar::{Bar, clock, short};
 use crate::failure::usage;
-use crate::output::{bytes, escaped, grouped, is_quiet, say, shown, stdout, tell};
+use crate::output::{escaped, grouped, is_quiet, say, shown, stdout, tell};
 use crate::settings::{BUILT_IN, Settings};
 use crate::signal::Stop;
 use crate::{ladder, load, profile};
@@ -209,16 +209,16 @@ fn announce(corpus: &Corpus, data: &Dataset, config: &RunConfig, needs: &Needs, 
         train.learning_rate,
         train.seed
     );
-    let of = |free: Option<u64>| free.map_or_else(String::new, |free| format!(" of {} free", bytes(free)));
+    let of = |free: Option<u64>| free.map_or_else(String::new, |free| format!(" of {} free", Bytes(free)));
     say!(
         "needs {} of memory{} (weights {}, optimiser {}, activations {}, data {}); {} of disk{}",
-        bytes(needs.memory()),
+        Bytes(needs.memory()),
         of(memory::free()),
-        bytes(needs.weights),
-        bytes(needs.optimizer),
-        bytes(needs.activations),
-        bytes(needs.data),
-        bytes(needs.disk),
+        Bytes(needs.weights),
+        Bytes(needs.optimizer),
+        Bytes(needs.activations),
+        Bytes(needs.data),
+        Bytes(needs.disk),
         of(free_disk(directory))
     );
 }
