@@ -247,6 +247,19 @@ fn empty_arguments_are_refused() {
     }
 }
 
+#[test]
+fn a_run_is_named_after_its_data_and_stays_below_runs() {
+    let place = Place::new();
+    for (file, run) in
+        [("...txt", "data"), ("..txt", "data-2"), (".names.txt", "names"), ("a b:c.d.txt", "a_b_c.d")]
+    {
+        place.write(file, "anna\nberta\n");
+        let run = format!("runs/{run}");
+        place.run(["train", file, "--max-iters", "1", "--n-embd", "8"]).ok();
+        assert!(place.path(&run).join("last.safetensors").exists(), "{file}: no {run}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_refused_without_waiting() {
@@ -257,6 +270,9 @@ fn a_pipe_is_refused_without_waiting() {
     place.weft("train --config pipe").refused(2, "not a file");
     place.weft("sample pipe").refused(1, "is a pipe");
     place.weft("eval pipe").refused(1, "is a pipe");
+    place.tiny_run("run");
+    fs::rename(place.path("pipe"), place.path("run/metrics.jsonl")).unwrap();
+    place.weft("train --resume run --max-iters 4").refused(1, "run/metrics.jsonl`: it is not a file");
 }
 
 #[test]

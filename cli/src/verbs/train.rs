@@ -156,8 +156,13 @@ fn free_directory(file: Option<&Path>) -> PathBuf {
     let stem = file.map_or("names".into(), |file| file.file_stem().unwrap_or_default().to_string_lossy());
     let safe = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
     let name: String = stem.chars().map(safe).take(100).collect();
+    // `..` and `.` are names of files without their ending, too.
+    let name = match name.trim_start_matches('.') {
+        "" => "data",
+        name => name,
+    };
     let numbered = |n: usize| match n {
-        1 => Path::new("runs").join(&name),
+        1 => Path::new("runs").join(name),
         n => Path::new("runs").join(format!("{name}-{n}")),
     };
     (1..).map(numbered).find(|path| !RunDir::holds_run(path)).expect("numbers do not end")

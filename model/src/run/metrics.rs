@@ -49,11 +49,13 @@ impl MetricsLog {
     pub fn open(path: impl AsRef<Path>, step: u64) -> Result<MetricsLog, Error> {
         let path = path.as_ref().to_path_buf();
         let failed = |source| Error::Save { name: path.to_string_lossy().into_owned(), source };
-        let text = match fs::read_to_string(&path) {
+        let text = match fs::metadata(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-            result => result.map_err(failed)?,
+            // Opening a pipe would wait.
+            Ok(metadata) if !metadata.is_file() => return Err(failed(io::Error::other("it is not a file"))),
+            _ => String::from_utf8_lossy(&fs::read(&path).map_err(failed)?).into_owned(),
         };
-        // A crash may have cut the last line short.
+        // A crash may have cut the last line short, and what is damaged is no reason not to go on.
         let mut kept: Vec<Metrics> = text
             .lines()
             .map_while(|line| serde_json::from_str(line).ok())
@@ -156,8 +158,8 @@ mod tests {
         let expected = [metrics(1, None), metrics(2, None), metrics(3, Some(2.0)), metrics(4, None)];
         assert_eq!(read(), expected);
 
-        // A line cut short by a crash is written again.
-        fs::write(&path, &fs::read(&path).unwrap()[..300]).unwrap();
+        // A line cut short by a crash, with damage behind it, is written again.
+        fs::write(&path, [&fs::read(&path).unwrap()[..300], b"\xff\n"].concat()).unwrap();
         let mut log = MetricsLog::open(&path, 2).unwrap();
         log.step(metrics(3, Some(2.0))).unwrap();
         log.step(metrics(4, None)).unwrap();
