@@ -33,7 +33,11 @@ fn main() -> ExitCode {
 fn run(cli: args::Cli) -> anyhow::Result<ExitCode> {
     check_simd()?;
     output::set_quiet(cli.quiet);
+    signal::let_large_files_fail()?;
     let threads = rayon::ThreadPoolBuilder::new().num_threads(cli.threads.unwrap_or(0)).build();
+    // Its source says the same once more.
+    let threads =
+        threads.map_err(|error| anyhow::anyhow!("cannot start the threads: {error}\nmake --threads smaller"));
     threads?.install(|| match cli.verb {
         args::Verb::Train(args) => verbs::train::run(*args),
         args::Verb::Sample(args) => verbs::sample::run(&args),

@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first asks to stop after the current step, a second one ends the process at once.
+//! Ctrl-C and SIGTERM: the first asks to stop after the current step, a second one ends the process at once. And the signal that
+//! a file grows too large, which is to be an error like others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -33,4 +34,11 @@ impl Stop {
             code => Some(code as u8),
         }
     }
+}
+
+/// Lets a write beyond the limit on the size of a file (`ulimit -f`) fail, where the system would end the process.
+pub(crate) fn let_large_files_fail() -> std::io::Result<()> {
+    #[cfg(unix)]
+    flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
+    Ok(())
 }

@@ -327,6 +327,18 @@ fn a_full_standard_output_is_an_error_of_every_verb() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error() {
+    let place = Place::new();
+    place.write("data.txt", "anna\nberta\n");
+    let mut command = std::process::Command::new("sh");
+    command.current_dir(place.path("")).env("RUST_BACKTRACE", "1");
+    command.args(["-c", "ulimit -f 16; exec \"$0\" train data.txt -o run --max-iters 2"]);
+    command.arg(env!("CARGO_BIN_EXE_weft"));
+    Run::of(command).refused(1, "cannot save `run/best.safetensors`: File too large");
+}
+
 /// A transformer and a bigram of lines, and a model of running text.
 fn trained() -> Place {
     let place = Place::new();
