@@ -170,6 +170,16 @@ fn model_files() {
 }
 
 #[test]
+fn a_loss_that_is_no_number_is_no_result() {
+    let place = trained();
+    let mut parts = Parts::of(&place.read("run/best.safetensors"));
+    parts.fill(3e38);
+    place.write("wild.safetensors", parts.to_bytes());
+    place.weft("eval wild.safetensors tiny.txt").refused(1, "the loss is NaN");
+    place.weft("eval wild.safetensors tiny.txt --json").refused(1, "the loss is NaN");
+}
+
+#[test]
 fn what_cannot_be_done() {
     let place = trained();
     place.write("strange.txt", "zoë\n");

@@ -96,6 +96,9 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<ExitCode> {
     };
     model.prepare_for_inference(&mut params, Precision::F32);
     let evaluation = evaluate(&model, &params, part);
+    if !evaluation.loss.is_finite() {
+        anyhow::bail!("the loss is {}: what the model computes is no longer a number", evaluation.loss);
+    }
     let mut out = stdout();
     if args.json {
         rungs.retain(|rung| rung.order > 0);

@@ -633,6 +633,11 @@ impl Parts {
         self.tensors.retain(|tensor| tensor.0 != name);
     }
 
+    /// Sets every number.
+    pub(crate) fn fill(&mut self, value: f32) {
+        self.tensors.iter_mut().for_each(|(_, _, data)| data.fill(value));
+    }
+
     /// Makes it `n` times as deep: all blocks are like the first.
     pub(crate) fn repeat_block(&mut self, n: usize) {
         let first: Vec<_> =
