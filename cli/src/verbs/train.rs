@@ -137,7 +137,7 @@ fn begin(args: &TrainArgs, settings: &Settings, dir: Option<RunDir>) -> anyhow::
         (None, Some(path)) => RunDir::create(path, args.force)?,
         (None, None) => RunDir::create(free_directory(file.as_deref()), args.force)?,
     };
-    needs.check_disk(dir.path())?;
+    needs.check_disk(&dir)?;
     dir.save_config(&Settings::of(&config).to_toml())?;
     load::say_corpus(&corpus);
     load::notes(dataset.notes());
@@ -305,7 +305,7 @@ fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<
         Dataset::with_vocab(&corpus, description.vocab, description.data.seed, description.data.split)?;
     let needs = Needs::new(&config, &dataset);
     needs.check_memory()?;
-    needs.check_disk(dir.path())?;
+    needs.check_disk(&dir)?;
     load::say_corpus(&corpus);
     load::notes(dataset.notes());
     dir.save_config(&Settings::of(&config).to_toml())?;

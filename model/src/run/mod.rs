@@ -186,13 +186,22 @@ impl RunDir {
 
     /// The kept files, oldest first. Only names that [`keep`](RunDir::keep) gives: the list may have been edited.
     fn kept(&self) -> Vec<String> {
-        let list = fs::read(self.file(KEPT)).unwrap_or_default();
+        // A pipe of that name would be waited for.
+        let path = self.file(KEPT);
+        let list = if path.is_file() { fs::read(path).unwrap_or_default() } else { Vec::new() };
         let mut names: Vec<String> = serde_json::from_slice(&list).unwrap_or_default();
         names.retain(|name| {
             let step = name.strip_prefix("step-").and_then(|rest| rest.strip_suffix(".safetensors"));
             step.is_some_and(|step| step.parse::<u64>().is_ok())
         });
         names
+    }
+
+    /// Bytes of its checkpoints and its log.
+    fn size(&self) -> u64 {
+        let kept = self.kept();
+        let files = [LAST, PREVIOUS, BEST, METRICS].into_iter().chain(kept.iter().map(String::as_str));
+        files.filter_map(|name| Some(fs::metadata(self.file(name)).ok()?.len())).sum()
     }
 
     fn remove(&self, name: &str) -> Result<(), Error> {

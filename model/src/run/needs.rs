@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::RunConfig;
+use super::{RunConfig, RunDir};
 use crate::Error;
 use crate::evaluate;
 use crate::memory;
@@ -83,18 +83,17 @@ impl Needs {
         memory::check("the run", self.memory(), "make --batch-size, --block-size or the model smaller")
     }
 
-    /// Refuses a run whose files do not fit beside what is in `directory`, where the system says how much that is. Files that are
+    /// Refuses a run whose files do not fit on the disk of its directory, where the system says how much that is. Files that are
     /// there already, as those of a run that goes on, do not count.
     ///
     /// # Errors
     /// [`Error::TooLittleDisk`].
-    pub fn check_disk(&self, directory: &Path) -> Result<(), Error> {
-        let there = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        let used: u64 = there.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum();
-        let needed = self.disk.saturating_sub(used);
-        match free_disk(directory) {
+    pub fn check_disk(&self, directory: &RunDir) -> Result<(), Error> {
+        let needed = self.disk.saturating_sub(directory.size());
+        match free_disk(directory.path()) {
             Some(free) if needed > free => {
-                Err(Error::TooLittleDisk { name: directory.to_string_lossy().into_owned(), needed, free })
+                let name = directory.path().to_string_lossy().into_owned();
+                Err(Error::TooLittleDisk { name, needed, free })
             }
             _ => Ok(()),
         }
