@@ -160,6 +160,14 @@ fn a_run_stopped_before_its_first_checkpoint_begins_again() {
 }
 
 #[test]
+fn a_list_of_kept_files_that_cannot_be_read_is_not_taken_for_an_empty_one() {
+    let place = Place::new();
+    place.tiny_run("run");
+    fs::create_dir(place.path("run/kept.json")).unwrap();
+    place.weft("train --resume run --max-iters 3 --keep 1").refused(1, "run/kept.json");
+}
+
+#[test]
 fn a_changed_configuration_is_refused() {
     let place = Place::new();
     place.tiny_run("run");

@@ -231,7 +231,7 @@ fn announce(corpus: &Corpus, data: &Dataset, config: &RunConfig, needs: &Needs, 
 /// A run to go on with.
 fn resume(args: &TrainArgs, settings: &Settings, path: &Path) -> anyhow::Result<Run> {
     let dir = RunDir::open(path)?;
-    if dir.has_only_begun() {
+    if dir.has_only_begun()? {
         let stored = Settings::read(&dir.file(CONFIG))?;
         say!("warning: {} has no checkpoint yet: the run begins again", escaped(&path.to_string_lossy()));
         return begin(args, &settings.clone().over(stored), Some(dir));

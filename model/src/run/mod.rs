@@ -67,7 +67,7 @@ impl RunDir {
         }
         let dir = RunDir { path, fs: Box::new(Disk), last_is_unusable: Cell::new(false), _lock: lock };
         if RunDir::holds_run(&dir.path) {
-            let kept = dir.kept();
+            let kept = dir.kept()?;
             for file in kept.iter().map(String::as_str).chain([LAST, PREVIOUS, BEST, METRICS, CONFIG, KEPT]) {
                 dir.remove(file)?;
             }
@@ -104,10 +104,13 @@ impl RunDir {
     }
 
     /// Whether the run was stopped before its first checkpoint: there are its settings, and nothing to go on from.
-    pub fn has_only_begun(&self) -> bool {
-        let kept = self.kept();
+    ///
+    /// # Errors
+    /// [`Error::Read`] if it cannot be told which files are kept.
+    pub fn has_only_begun(&self) -> Result<bool, Error> {
+        let kept = self.kept()?;
         let mut checkpoints = kept.iter().map(String::as_str).chain([LAST, PREVIOUS]);
-        self.file(CONFIG).exists() && !checkpoints.any(|file| self.file(file).exists())
+        Ok(self.file(CONFIG).exists() && !checkpoints.any(|file| self.file(file).exists()))
     }
 
     /// The file to use a model from: `path` itself, or in a directory `best`, else `last`.
@@ -164,7 +167,7 @@ impl RunDir {
     /// Gives `last` the name of its step, and leaves the newest `n` of such files.
     fn keep(&self, step: u64, n: usize) -> Result<(), Error> {
         let name = format!("step-{step}.safetensors");
-        let mut kept = self.kept();
+        let mut kept = self.kept()?;
         match kept.iter().position(|other| *other == name) {
             // From before a resume.
             Some(at) => drop(kept.remove(at)),
@@ -185,21 +188,28 @@ impl RunDir {
     }
 
     /// The kept files, oldest first. Only names that [`keep`](RunDir::keep) gives: the list may have been edited.
-    fn kept(&self) -> Vec<String> {
-        // A pipe of that name would be waited for.
+    ///
+    /// A list that cannot be read is an error: taken for an empty one, it would be replaced, and its files never be removed.
+    fn kept(&self) -> Result<Vec<String>, Error> {
         let path = self.file(KEPT);
-        let list = if path.is_file() { fs::read(path).unwrap_or_default() } else { Vec::new() };
+        let failed = |source| Error::Read { name: path.to_string_lossy().into_owned(), source };
+        let list = match fs::metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            // A pipe would be waited for.
+            Ok(metadata) if !metadata.is_file() => return Err(failed(io::ErrorKind::InvalidInput.into())),
+            _ => fs::read(&path).map_err(failed)?,
+        };
         let mut names: Vec<String> = serde_json::from_slice(&list).unwrap_or_default();
         names.retain(|name| {
             let step = name.strip_prefix("step-").and_then(|rest| rest.strip_suffix(".safetensors"));
             step.is_some_and(|step| step.parse::<u64>().is_ok())
         });
-        names
+        Ok(names)
     }
 
     /// Bytes of its checkpoints and its log.
     fn size(&self) -> u64 {
-        let kept = self.kept();
+        let kept = self.kept().unwrap_or_default();
         let files = [LAST, PREVIOUS, BEST, METRICS].into_iter().chain(kept.iter().map(String::as_str));
         files.filter_map(|name| Some(fs::metadata(self.file(name)).ok()?.len())).sum()
     }
@@ -235,7 +245,7 @@ impl RunDir {
     /// As [`Checkpoint::read`]; [`Error::NotResumable`]; [`Error::NoCheckpoint`] if neither can be used.
     pub fn load(&self) -> Result<(Checkpoint, Progress, Vec<Error>), Error> {
         let mut problems = Vec::new();
-        let kept = self.kept();
+        let kept = self.kept()?;
         let spare = [PREVIOUS].into_iter().chain(kept.iter().rev().map(String::as_str));
         let mut candidates = [LAST].into_iter().chain(spare.filter(|name| self.file(name).exists()));
         let last = loop {
