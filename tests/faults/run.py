@@ -39,6 +39,8 @@ MODEL = "--n-layer 1 --n-head 2 --n-embd 8 --batch-size 4 --dropout 0.1 --grad-a
 LONG = [*MODEL, "--max-iters", "200", "--eval-interval", "4"]
 # Three evaluations: the first save, one that makes a spare, and one that replaces the spare.
 BRIEF = [*MODEL, "--max-iters", "6", "--eval-interval", "2", "--threads", "1"]
+# The same with one more file to make and to remove at each.
+KEEPING = [*BRIEF, "--keep", "1"]
 FILES = ["last.safetensors", "previous.safetensors", "best.safetensors"]
 # Every call that changes a file or a name, and those that open and close. A `?` is for calls that not every machine has.
 CALLS = (
@@ -181,10 +183,9 @@ class Place:
 
     def whole(self, run, after=""):
         """Every model file that is there can be read: its checksum is right."""
-        for name in FILES:
-            if (run / name).exists():
-                done = self.run(["inspect", run / name])
-                check(done.code == 0, f"{name} is the old file or the new one, whole", done, after)
+        for file in run.glob("*.safetensors"):
+            done = self.run(["inspect", file])
+            check(done.code == 0, f"{file.name} is the old file or the new one, whole", done, after)
 
     def wait_for(self, path, child):
         """Waits until a run has made a file."""
@@ -276,7 +277,7 @@ class Strace:
         trace = ["strace", "-f", "-qq", "-y", "-s", "300", "-o", self.log, "-e", f"trace={which}"]
         if len(self.paths) > 1:
             trace += self.only_paths()
-        self.place.train(self.run, BRIEF, trace).ok()
+        self.place.train(self.run, KEEPING, trace).ok()
         lines = self.log.read_text(errors="replace").splitlines()
         return [line for line in lines if str(self.run) in line and re.match(r"\d+ +\w+\(", line)]
 
@@ -287,7 +288,7 @@ class Strace:
         """A new run in which calls of that name go wrong."""
         shutil.rmtree(self.run, ignore_errors=True)
         trace = ["strace", "-f", "-qq", "-o", self.log, *self.only_paths(), "-e", f"trace={name}", "-e", f"inject={name}:{what}"]
-        return self.place.train(self.run, BRIEF, trace)
+        return self.place.train(self.run, KEEPING, trace)
 
     def injected(self):
         return self.log.read_text(errors="replace").count("(INJECTED)")
@@ -295,15 +296,15 @@ class Strace:
 
 def kill_9_at_each_system_call_of_a_save(place):
     strace = Strace(place)
-    place.undisturbed(BRIEF)
+    place.undisturbed(KEEPING)
     for name, k, text in strace.some():
         done = strace.inject(name, f"signal=SIGKILL:when={k}")
         after = f"killed at call {k} of {name}: {text[:200]}"
         check(done.code in (-9, 137), "strace kills it", done, after)
         place.whole(strace.run, after)
-        done = place.go_on(strace.run, BRIEF)
+        done = place.go_on(strace.run, KEEPING)
         check(done.code == 0 and not warnings(done, NO_CHECKPOINT_YET), "it goes on", done, after)
-        place.same(strace.run, BRIEF, after)
+        place.same(strace.run, KEEPING, after)
         check(not temporaries(strace.run), "no temporary is left", temporaries(strace.run), after)
     kinds = Counter(name for name, _, _ in strace.some())
     at = ", ".join(f"{n} {name}" for name, n in kinds.items())
@@ -327,19 +328,22 @@ def no_space_quota_or_io_error_in_a_save(place):
             after = f"{error} at calls {when} of {name}: {text[:200]}"
             check(strace.injected(), "strace injects it", done, after)
             n_injected += strace.injected()
-            # That a file closes badly after it was synced is no loss, nor is a spare that is not made.
-            if done.code == 0 and (name == "close" or ".previous." in text):
-                place.same(strace.run, BRIEF, after)
+            # No loss: a file that closes badly after it was synced, a spare that is not made, nothing that is not removed, and what
+            # is only looked at.
+            harmless = name == "close" or any(mark in text for mark in (".previous.", "ENOENT", "O_DIRECTORY"))
+            if done.code == 0 and harmless:
+                place.same(strace.run, KEEPING, after)
                 n_harmless += 1
             else:
+                check(done.code == 1, "it ends with 1", done, after)
                 done.refused(os.strerror(getattr(errno, error)), lines=1)
                 n_refused += 1
             if not (name.startswith("unlink") and "+" in when):
                 check(not temporaries(strace.run), "no temporary is left", temporaries(strace.run), done, after)
             place.whole(strace.run, after)
-            done = place.go_on(strace.run, BRIEF)
+            done = place.go_on(strace.run, KEEPING)
             check(done.code == 0 and not warnings(done, NO_CHECKPOINT_YET), "it goes on", done, after)
-            place.same(strace.run, BRIEF, after)
+            place.same(strace.run, KEEPING, after)
     return f"{n_injected} errors at {len(strace.calls)} calls: {n_refused} refused in one line, {n_harmless} harmless; same bytes after a resume"
 
 
@@ -350,7 +354,7 @@ def an_interrupted_call_in_a_save(place):
         done = strace.inject(name, f"error=EINTR:when={k}")
         after = f"EINTR at call {k} of {name}: {text[:200]}"
         check(done.code == 0 and strace.injected() == 1, "an interrupted call is made again", done, after)
-        place.same(strace.run, BRIEF, after)
+        place.same(strace.run, KEEPING, after)
     return f"{len(calls)} calls interrupted, each made again; same bytes"
 
 
@@ -636,7 +640,7 @@ def ctrl_c_and_sigterm(place):
         place.same(run, LONG, done)
     # A step that takes many seconds: the first signal waits for its end, and a second one does not.
     run = place.new("twice")
-    child = place.start(place.beginning(run, "--n-layer 1 --n-head 2 --n-embd 64 --grad-accum 50000".split()))
+    child = place.start(place.beginning(run, "--n-layer 2 --n-embd 128 --grad-accum 2000".split()))
     place.wait_for(run / "metrics.jsonl", child)
     time.sleep(0.5)
     child.send_signal(signal.SIGINT)
@@ -745,7 +749,7 @@ def too_little_memory(place):
     done = place.run([*words, "--quiet"]).refused("GB of memory")
     check(done.seconds < 5, "it is refused before any work", f"{done.seconds:.1f} s", done)
     errors = []
-    for settings in ESTIMATED:
+    for settings in ESTIMATED[:2] if place.short else ESTIMATED:
         words = ["train", *settings, "--max-iters", "20", "--eval-interval", "20", "-o", place.new("estimated")]
         child = place.start(words, stdout=subprocess.DEVNULL)
         said = child.stderr.read()
