@@ -17,12 +17,21 @@ mod settings;
 mod values;
 
 use std::fs;
+use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use settings::Settings;
 use weft_fuzz::scratch_file;
-use weft_model::run::DataConfig;
-use weft_model::text::{Format, SplitFractions};
+use weft_model::run::{DataConfig, Needs};
+use weft_model::text::{Corpus, Dataset, Format, SplitFractions};
+
+/// Something to plan a run on, as lines and as text.
+static DATA: LazyLock<[Dataset; 2]> = LazyLock::new(|| {
+    [Format::Lines, Format::Text].map(|format| {
+        let corpus = Corpus::from_str("data", &"anna\nbert\n".repeat(20), Some(format)).expect("it is text");
+        Dataset::new(&corpus, 1, SplitFractions::default()).expect("there is enough of it")
+    })
+});
 
 fuzz_target!(|input: &[u8]| {
     let path = scratch_file("settings.toml");
@@ -52,7 +61,7 @@ fuzz_target!(|input: &[u8]| {
         if config.validate().is_err() {
             continue;
         }
-        config.memory();
+        Needs::new(&config, &DATA[usize::from(format == Format::Text)]).memory();
         let stored = read(&Settings::of(&config).to_toml());
         assert_eq!(stored.resolve(data, 27, 16), config, "another run by its own config.toml");
         assert_eq!(stored.differences(&Settings::of(&config)), []);
