@@ -649,7 +649,7 @@ def ctrl_c_and_sigterm(place):
     began = time.monotonic()
     child.send_signal(signal.SIGINT)
     done = place.end(child, began)
-    check(done.code == 130 and done.seconds < 1, "a second Ctrl-C ends at once", f"{done.seconds:.2f} s", done)
+    check(done.code == 130 and done.seconds < 3, "a second Ctrl-C ends at once", f"{done.seconds:.2f} s", done)
     counted = ", ".join(f"{n} {name}" for name, n in sorted(stops.items()))
     return f"{counted}, {early} before the first step: exit 130 or 143, same bytes after resumes; a second Ctrl-C after {done.seconds:.2f} s"
 
