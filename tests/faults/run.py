@@ -319,6 +319,9 @@ def no_space_quota_or_io_error_in_a_save(place):
     errors = ["ENOSPC", "EDQUOT", "EIO"]
     n_injected = n_refused = n_harmless = 0
     for at, (name, k, text) in enumerate(strace.some()):
+        # No kernel fails to close a directory, and Rust's library panics if one does.
+        if name == "close" and f"<{strace.run}>" in text:
+            continue
         # Once, and from then on always.
         ways = [(error, f"{k}{more}") for error in errors for more in ("", "+")]
         if place.short:
