@@ -59,6 +59,17 @@ fn a_variable_used_twice_gets_the_sum_of_both_gradients() {
 }
 
 #[test]
+fn a_parameter_that_is_the_loss_has_the_gradient_one() {
+    let (params, [id]) = params([&[1]]);
+    let (pool, mut grads) = (Pool::new(), Grads::new(&params));
+    for sum in [1.0, 2.0] {
+        let tape = Tape::new(&params, &pool);
+        tape.param(id).backward(&mut grads);
+        assert_eq!(grads.flat()[..1], [sum]);
+    }
+}
+
+#[test]
 fn diamonds_add_up() {
     let (params, [x]) = params([&[3]]);
     let (_, grads) =

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Write};
+use std::io::{self, BufWriter, IntoInnerError, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -134,9 +134,9 @@ fn write_synced(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut file = fs.create(path)?;
-    write(&mut file)?; // `write_all` goes on after a short write and tries again after an interrupted one
-    file.sync()
+    let mut file = BufWriter::new(fs.create(path)?);
+    write(&mut file)?; // goes on after a short write and tries again after an interrupted one
+    file.into_inner().map_err(IntoInnerError::into_error)?.sync()
 }
 
 /// The directory of `path` and the name of its temporary file.

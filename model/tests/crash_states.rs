@@ -17,6 +17,8 @@ use weft_model::train::{Event, Trainer};
 
 /// Evaluations, and so saves.
 const N_SAVES: u64 = 4;
+/// Bytes that one write takes: a file needs a dozen, and the power may go between them.
+const SHORT_WRITE: usize = 400;
 
 fn directory(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -136,7 +138,7 @@ fn first_loss(disk: &Simulated, name: &str, keep: usize) -> Result<usize, String
 #[test]
 fn a_power_cut_at_any_moment_leaves_a_run_that_goes_on() {
     let states = [0, 2].map(|keep| {
-        let disk = Simulated::default();
+        let disk = Simulated { short_write: Some(SHORT_WRITE), ..Simulated::default() };
         first_loss(&disk, &format!("crash_states_{keep}"), keep).unwrap()
     });
     eprintln!("{} states", states.iter().sum::<usize>());

@@ -28,8 +28,11 @@ pub struct Needs {
 // Measured on models of 1,000 to 40 million parameters: with these the peak is met within 10 %.
 /// Bytes of the program and its threads.
 const PROGRAM: u64 = 16_000_000;
-/// Bytes for a character.
-const PER_TOKEN: u64 = 16;
+/// Bytes for a character: while it is read, and as a token.
+const PER_TOKEN: u64 = 9;
+/// Bytes for the n-grams that begin at a character. The longer a text, the more of them it has had before.
+const PER_NGRAM: u64 = 7;
+const DISTINCT: u64 = 2_000_000;
 /// A line of `metrics.jsonl`.
 const METRICS_LINE: u64 = 160;
 
@@ -53,15 +56,15 @@ impl Needs {
         let activations =
             training.saturating_mul(trained).saturating_add(evaluating.saturating_mul(evaluated));
         let floats = |n: u64| n.saturating_mul(4);
-        let text: usize =
-            [data.train(), data.val(), data.test()].iter().map(|split| split.tokens().len()).sum();
+        let splits = [data.train(), data.val(), data.test()];
+        let text: u64 = splits.iter().map(|split| split.tokens().len() as u64).sum();
         let checkpoint = floats(n_params).saturating_mul(1 + n_moments);
         let n_checkpoints = 3 + train.keep as u64;
         Needs {
             weights: floats(n_params).saturating_mul(2),
             optimizer: floats(n_params).saturating_mul(n_moments + cut.replicas as u64),
             activations: floats(activations),
-            data: PER_TOKEN.saturating_mul(text as u64).saturating_add(PROGRAM),
+            data: PROGRAM + PER_TOKEN * text + PER_NGRAM * text.min(DISTINCT),
             disk: checkpoint
                 .saturating_mul(n_checkpoints)
                 .saturating_add(floats(n_params))
