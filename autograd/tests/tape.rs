@@ -525,3 +525,41 @@ fn a_profiled_pool_counts_calls_and_work_and_changes_no_bit() {
     profile.merge(&profiled.profile().unwrap());
     assert_eq!((linear(&profile, false).calls, linear(&profile, true).flops), (4, 4 * 96));
 }
+
+#[test]
+fn a_watched_pool_names_the_first_op_that_is_not_finite() {
+    let mut layout = ParamLayout::new();
+    let (x, w) = (layout.add("x", [1, 1]), layout.add("w", [1, 1]));
+    let mut params = Params::<f64>::zeros(layout);
+    // Σ s · (x Wᵀ), with x as it is or from another op.
+    let mut anomaly = |values: [f64; 3], direct: bool| {
+        let [x_value, w_value, s] = values;
+        params.get_mut(x).fill(x_value);
+        params.get_mut(w).fill(w_value);
+        let (pool, mut grads) = (Pool::new().watched(), Grads::new(&params));
+        let tape = Tape::new(&params, &pool);
+        let x = tape.param(x);
+        let x = if direct { x } else { x * tape.full([1, 1], 1.0) };
+        let y = x.linear(tape.param(w), None) * tape.full([1, 1], s);
+        y.sum(&[0, 1], false).backward(&mut grads);
+        pool.anomaly()
+    };
+    for direct in [true, false] {
+        assert_eq!(anomaly([1.0, 2.0, 3.0], direct), None, "all is finite");
+        let forward = anomaly([1e200, 1e200, 1.0], direct).expect("the product overflows");
+        assert_eq!((forward.op, forward.backward, forward.inputs.len()), ("linear", false, 2));
+        assert_eq!(forward.inputs[1].name.as_deref(), Some("w"));
+        assert_eq!(forward.inputs[0].range, Some((1e200, 1e200)));
+        // Forward 1e-100 and then 1e100; the gradient of x is 1e400.
+        let backward = anomaly([1e-300, 1e200, 1e200], direct).expect("the gradient overflows");
+        assert_eq!((backward.op, backward.backward, backward.inputs.len()), ("linear", true, 3));
+        assert_eq!(backward.inputs[2].range, Some((1e200, 1e200)), "the gradient of the product");
+        let shown = backward.to_string();
+        assert!(
+            shown.starts_with("`linear` (backward) of ") && shown.contains("; gradient [1, 1]"),
+            "{shown}"
+        );
+    }
+    let infinite = anomaly([f64::INFINITY, 1.0, 1.0], true).expect("a parameter is not finite");
+    assert_eq!(infinite.inputs[0].to_string(), "`x` [1, 1], 1 not finite");
+}

@@ -73,7 +73,7 @@ impl Drop for Place {
 }
 
 /// How long a command may take before it is said to hang, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a run of the binary left behind.
 #[derive(Debug)]
