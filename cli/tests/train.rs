@@ -314,3 +314,11 @@ fn keep_leaves_the_newest_and_touches_no_other_file() {
         assert_eq!(place.read(&format!("run/{file}")), text.as_bytes(), "{file}");
     }
 }
+
+#[test]
+fn a_limit_of_time_is_enough_however_many_updates_there_may_be() {
+    let place = Place::new();
+    place.tiny_run("warm-up");
+    let run = place.weft(&format!("train tiny.txt -q -o run --max-iters 1e18 --max-time 0.3 {TINY}")).ok();
+    assert_eq!(run.out.lines().count(), 20, "{run:?}");
+}

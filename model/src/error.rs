@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::memory::Bytes;
+use crate::safetensors::clip;
 
 /// What went wrong, one variant per way to be wrong.
 ///
@@ -69,7 +70,7 @@ pub enum Error {
         parameter: Option<String>,
     },
     /// Where the first number that is not finite comes from.
-    #[error("step {step}: not finite from {anomaly}\nin the batch {}", cut(.text))]
+    #[error("step {step}: not finite from {anomaly}\nin the batch {}", clip(.text))]
     Anomaly {
         /// The step, counted from 1.
         step: u64,
@@ -483,16 +484,6 @@ fn first_line(error: &Error) -> String {
 
 fn in_gradient_of(parameter: &Option<String>) -> String {
     parameter.as_ref().map(|name| format!(" (first in the gradient of {})", Shown(name))).unwrap_or_default()
-}
-
-/// The beginning of a text.
-fn cut(text: &str) -> String {
-    const MOST: usize = 200;
-    let mut cut: String = text.chars().take(MOST).collect();
-    if cut.len() < text.len() {
-        cut.push('…');
-    }
-    cut
 }
 
 /// Two lines of reasons: one for each, or the first and how many more there are.

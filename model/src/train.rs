@@ -80,6 +80,24 @@ struct Replica {
     loss: f64,
 }
 
+impl Replica {
+    /// Adds the loss and the gradient of part `a`.
+    fn pass(
+        &mut self,
+        a: usize,
+        model: &Model,
+        params: &Params,
+        pool: &Pool,
+        scale: f64,
+        dropout: DropoutKey,
+    ) {
+        let tape = Tape::new(params, pool);
+        let loss = model.loss(&tape, &self.parts[a], scale, Pass { dropout: Some(dropout) });
+        self.loss += f64::from(loss.item());
+        loss.backward(&mut self.grads);
+    }
+}
+
 /// A training run. Iterate over it to train.
 pub struct Trainer {
     config: TrainConfig,
@@ -245,13 +263,9 @@ impl Trainer {
             let pool = lock().pop().unwrap_or_else(new_pool);
             replica.loss = 0.0;
             replica.grads.reset();
-            for (a, batch) in replica.parts.iter().enumerate() {
+            for a in 0..replica.parts.len() {
                 let part = (a * n + r) as u32;
-                let tape = Tape::new(params, &pool);
-                let loss =
-                    model.loss(&tape, batch, scale, Pass { dropout: Some(DropoutKey { seed, step, part }) });
-                replica.loss += f64::from(loss.item());
-                loss.backward(&mut replica.grads);
+                replica.pass(a, model, params, &pool, scale, DropoutKey { seed, step, part });
             }
             lock().push(pool);
         });
@@ -305,14 +319,12 @@ impl Trainer {
         let (step, n, seed) = (self.progress.step - 1, self.replicas.len(), self.config.seed);
         for (r, replica) in self.replicas.iter_mut().enumerate() {
             replica.grads.reset();
-            for (a, batch) in replica.parts.iter().enumerate() {
+            for a in 0..replica.parts.len() {
                 let pool = Pool::new().watched();
-                let tape = Tape::new(&self.params, &pool);
                 let part = (a * n + r) as u32;
-                let dropout = Some(DropoutKey { seed, step, part });
-                self.model.loss(&tape, batch, scale, Pass { dropout }).backward(&mut replica.grads);
+                replica.pass(a, &self.model, &self.params, &pool, scale, DropoutKey { seed, step, part });
                 if let Some(anomaly) = pool.anomaly() {
-                    return Ok(Some((anomaly, text_of(batch, self.data.vocab())?)));
+                    return Ok(Some((anomaly, text_of(&replica.parts[a], self.data.vocab())?)));
                 }
             }
         }

@@ -3,29 +3,22 @@
 //! A real trainer saves through a simulated disk that records every operation. Each state in which a power cut could leave it is then
 //! written to a real directory, and loaded as `weft train --resume` loads it.
 
+mod common;
 mod simulated;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use common::{directory, tiny_trainer};
 use simulated::{Simulated, State};
-use weft_model::config::{ModelConfig, TrainConfig};
-use weft_model::model::Model;
-use weft_model::run::{BEST, DataConfig, LAST, RunDir, describe_data};
-use weft_model::text::{Corpus, Dataset, Format, SplitFractions};
-use weft_model::train::{Event, Trainer};
+use weft_model::config::TrainConfig;
+use weft_model::run::{BEST, LAST, RunDir};
+use weft_model::train::Event;
 
 /// Evaluations, and so saves.
 const N_SAVES: u64 = 4;
 /// Bytes that one write takes: a file needs a dozen, and the power may go between them.
 const SHORT_WRITE: usize = 400;
-
-fn directory(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).unwrap();
-    path
-}
 
 /// What is promised at a moment.
 #[derive(Clone, Copy, Debug)]
@@ -40,34 +33,14 @@ struct Promise {
 
 /// Trains through `disk`; returns after how many operations which promise holds.
 fn train(disk: &Simulated, path: &Path, keep: usize) -> Vec<(usize, Promise)> {
-    let corpus =
-        Corpus::from_str("verse", &"warp\nweft\nloom\nyarn\n".repeat(8), Some(Format::Lines)).unwrap();
-    let data =
-        DataConfig { file: None, format: Format::Lines, lossy: false, split: SplitFractions::default() };
-    let description = describe_data(&data, &corpus, 1);
-    let dataset = Dataset::new(&corpus, 1, data.split).unwrap();
-    let vocab_size = dataset.vocab().len();
-    let model = ModelConfig {
-        vocab_size,
-        n_layer: 1,
-        n_head: 1,
-        n_kv_head: 1,
-        n_embd: 4,
-        n_inner: 4,
-        block_size: 4,
-        ..ModelConfig::default()
-    };
-    let (model, params) = Model::new(&model, 1).unwrap();
-    let config = TrainConfig {
-        batch_size: 2,
+    let (mut trainer, description) = tiny_trainer(TrainConfig {
         max_iters: 2 * N_SAVES,
         lr_decay_iters: 2 * N_SAVES,
         warmup_iters: 0,
         eval_interval: 2,
         keep,
         ..TrainConfig::default()
-    };
-    let mut trainer = Trainer::new(config, model, params, dataset).unwrap();
+    });
     let dir = RunDir::create(path, true).unwrap().on(disk.clone());
     let mut promise = Promise { saved: None, saving: 2, best: false };
     let mut promises = Vec::new();

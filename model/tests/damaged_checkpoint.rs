@@ -1,49 +1,27 @@
 //! A checkpoint that is not what was written, be it by one bit, is never taken for one.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod common;
 
+use std::fs;
+use std::path::Path;
+
+use common::{directory, tiny_trainer};
 use weft_model::Error;
 use weft_model::checkpoint::Checkpoint;
-use weft_model::config::{ModelConfig, TrainConfig};
-use weft_model::model::Model;
-use weft_model::run::{DataConfig, LAST, RunDir, describe_data};
+use weft_model::config::TrainConfig;
+use weft_model::run::{LAST, RunDir};
 use weft_model::safetensors::{Checksum, SafeTensors};
-use weft_model::text::{Corpus, Dataset, Format, SplitFractions};
-use weft_model::train::{Event, Trainer};
+use weft_model::train::Event;
 use weft_tensor::random::{Key, Purpose};
 
 /// Flipped bits and cut lengths, spread over the file.
 const N_FLIPS: u64 = 500;
 const N_CUTS: u64 = 200;
 
-fn directory(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).unwrap();
-    path
-}
-
 /// `last.safetensors` of a run of four steps.
 fn trained(path: &Path) -> Vec<u8> {
-    let corpus = Corpus::from_str("verse", &"warp\nweft\nloom\n".repeat(8), Some(Format::Lines)).unwrap();
-    let data =
-        DataConfig { file: None, format: Format::Lines, lossy: false, split: SplitFractions::default() };
-    let description = describe_data(&data, &corpus, 1);
-    let dataset = Dataset::new(&corpus, 1, data.split).unwrap();
-    let model = ModelConfig {
-        vocab_size: dataset.vocab().len(),
-        n_layer: 1,
-        n_head: 2,
-        n_kv_head: 2,
-        n_embd: 8,
-        n_inner: 16,
-        block_size: 4,
-        ..ModelConfig::default()
-    };
-    let (model, params) = Model::new(&model, 1).unwrap();
-    let config = TrainConfig { batch_size: 2, max_iters: 4, eval_interval: 4, ..TrainConfig::default() };
-    let mut trainer = Trainer::new(config, model, params, dataset).unwrap();
+    let config = TrainConfig { max_iters: 4, eval_interval: 4, ..TrainConfig::default() };
+    let (mut trainer, description) = tiny_trainer(config);
     let dir = RunDir::create(path, true).unwrap();
     while let Some(event) = trainer.next() {
         if let Event::Evaluated { .. } = event.unwrap() {

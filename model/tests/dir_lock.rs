@@ -1,20 +1,15 @@
 //! One run directory, one trainer.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::directory;
 use weft_model::Error;
 use weft_model::files::{DirLock, LOCK_FILE};
-
-/// A fresh directory for a test.
-fn directory(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).unwrap();
-    path
-}
 
 fn holder(directory: &Path) -> Option<u32> {
     match DirLock::acquire(directory).unwrap_err() {

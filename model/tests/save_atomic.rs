@@ -2,11 +2,13 @@
 //!
 //! The tests cut the power after every operation of a simulated disk, and make every operation fail.
 
+mod common;
 mod simulated;
 
 use std::error::Error as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use common::directory;
 use simulated::{Simulated, State};
 use weft_model::Error;
 use weft_model::files::{Disk, FileSystem as _, save_atomic};
@@ -131,14 +133,6 @@ fn the_first_file_appears_whole_or_not_at_all() {
             assert!(matches!(after.content(PATH), None | Some(NEW)), "after {operation}");
         }
     }
-}
-
-/// A fresh directory for a test.
-fn directory(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(&path).unwrap();
-    path
 }
 
 fn names_in(directory: &Path) -> Vec<String> {

@@ -577,10 +577,11 @@ pub(crate) const RUNS: &[Item<Line>] = &[
         ],
     ),
     (
-        "too little memory or time",
+        "too little memory, disk or time",
         &[
             ("train tiny.txt --n-embd 1048576 --n-inner 1048576 --n-layer 1000", "GB are free"),
             ("train tiny.txt --n-embd 65536 --n-inner 65536", "the run needs about"),
+            ("train tiny.txt -o kept --keep 1e18", "on the disk of `kept`"),
             ("train tiny.txt -o soon --max-time 1e-9", "the time was up before the first update"),
         ],
     ),

@@ -207,10 +207,10 @@ impl RunDir {
         Ok(names)
     }
 
-    /// Bytes of its checkpoints and its log.
+    /// Bytes of its checkpoints.
     fn size(&self) -> u64 {
         let kept = self.kept().unwrap_or_default();
-        let files = [LAST, PREVIOUS, BEST, METRICS].into_iter().chain(kept.iter().map(String::as_str));
+        let files = [LAST, PREVIOUS, BEST].into_iter().chain(kept.iter().map(String::as_str));
         files.filter_map(|name| Some(fs::metadata(self.file(name)).ok()?.len())).sum()
     }
 
@@ -236,8 +236,8 @@ impl RunDir {
         save(&*self.fs, self.file(BEST), &describe(trainer, data, val_loss), trainer.params(), None)
     }
 
-    /// Where the run stands: what is in `last` (or, if that is damaged, in `previous`, or in the newest file that is kept), and the validation loss of `best`. With it
-    /// come the reasons why files could not be used.
+    /// Where the run stands: what is in `last` (or, if that is damaged, in `previous`, or in the newest kept file that can be used),
+    /// and the validation loss of `best`. With it come the reasons why files could not be used.
     ///
     /// The best loss is not kept in `last` too: so what `last` holds does not depend on how often a run is evaluated.
     ///

@@ -21,7 +21,7 @@ pub struct Needs {
     pub activations: u64,
     /// Memory: the text, its tokens and its n-grams; and the program.
     pub data: u64,
-    /// Disk: the checkpoints, and the new one while it is written.
+    /// Disk: the checkpoints, and the new one while it is written. Not the log, which grows for as long as the run goes on.
     pub disk: u64,
 }
 
@@ -33,8 +33,6 @@ const PER_TOKEN: u64 = 9;
 /// Bytes for the n-grams that begin at a character. The longer a text, the more of them it has had before.
 const PER_NGRAM: u64 = 7;
 const DISTINCT: u64 = 2_000_000;
-/// A line of `metrics.jsonl`.
-const METRICS_LINE: u64 = 160;
 
 impl Needs {
     /// Those of a run with this configuration and data.
@@ -59,16 +57,13 @@ impl Needs {
         let splits = [data.train(), data.val(), data.test()];
         let text: u64 = splits.iter().map(|split| split.tokens().len() as u64).sum();
         let checkpoint = floats(n_params).saturating_mul(1 + n_moments);
-        let n_checkpoints = 3 + train.keep as u64;
+        let n_checkpoints = (train.keep as u64).saturating_add(3);
         Needs {
             weights: floats(n_params).saturating_mul(2),
             optimizer: floats(n_params).saturating_mul(n_moments + cut.replicas as u64),
             activations: floats(activations),
             data: PROGRAM + PER_TOKEN * text + PER_NGRAM * text.min(DISTINCT),
-            disk: checkpoint
-                .saturating_mul(n_checkpoints)
-                .saturating_add(floats(n_params))
-                .saturating_add(train.max_iters.saturating_mul(METRICS_LINE)),
+            disk: checkpoint.saturating_mul(n_checkpoints).saturating_add(floats(n_params)),
         }
     }
 
