@@ -391,6 +391,40 @@ fn a_checkpoint_that_the_loss_does_not_use_is_no_obstacle() {
 }
 
 #[test]
+fn the_walk_back_takes_no_buffer_that_it_can_do_without() {
+    let (params, [a, b, w]) = params([&[4, 8], &[4, 8], &[8, 8]]);
+    let mut grads = Grads::new(&params);
+    // Numbers in all buffers: the values on the tape, then what the walk back takes beside them.
+    let mut made = |f: &dyn for<'t> Fn(&'t Tape<'_, f64>) -> Var<'t, f64>| {
+        let pool = Pool::new();
+        let tape = Tape::new(&params, &pool);
+        let loss = f(&tape);
+        let values = pool.made();
+        loss.backward(&mut grads);
+        (values, pool.made() - values)
+    };
+    let (x, one) = (4 * 8, 1);
+    let product = made(&|tape| tape.param(a).linear(tape.param(w), None).sum_all());
+    assert_eq!(
+        product,
+        (x + one, one + x),
+        "a product saves nothing; gradients of parameters go where they belong"
+    );
+    let sum = made(&|tape| (tape.param(a).exp() + tape.param(b).exp()).sum_all());
+    assert_eq!(sum, (3 * x + one, one + 2 * x), "the second summand takes the gradient of the sum");
+}
+
+#[test]
+fn a_loss_without_parameters_has_no_gradient() {
+    let (params, _) = params([&[4]]);
+    let (_, grads) = gradients(&params, &Pool::new(), |tape| {
+        let x = tape.full([2, 3], 0.5);
+        x.layer_norm(tape.full([3], 1.0), None, 1e-5).cross_entropy([0, 2], 1.0).sum_all()
+    });
+    assert_eq!(grads, [[0.0; 4]]);
+}
+
+#[test]
 fn a_tape_for_inference_computes_the_same_and_keeps_less() {
     let (params, ids) = params([&[16, 8], &[8, 8], &[8]]);
     let (recording, inferring) = (Pool::new(), Pool::new());

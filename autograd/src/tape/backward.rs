@@ -252,19 +252,12 @@ impl<'t, T: Real> Walk<'t, T> {
         }
     }
 
-    /// Computes the values of the checkpoint that `id` lies in again, if they were given up.
+    /// Computes again what the checkpoint whose result is `id` gave up.
     fn recompute(&self, id: u32) {
         let tape = self.tape;
-        let range = {
-            let checkpoints = &mut tape.inner.borrow_mut().checkpoints;
-            // The walk has passed by these: the loss does not depend on them.
-            while checkpoints.pop_if(|range| range.start > id).is_some() {}
-            match checkpoints.pop_if(|range| range.contains(&id)) {
-                Some(range) => range.start..id + 1,
-                None => return,
-            }
-        };
-        for id in range {
+        let next = || tape.inner.borrow_mut().checkpoints.pop_if(|range| range.end >= id);
+        // The walk has passed by the results of others on which the loss does not depend: nothing from `id` on is needed.
+        for id in std::iter::from_fn(next).flat_map(|range| range.start..range.end.min(id)) {
             let (op, inputs, shape, saved_len) = {
                 let inner = tape.inner.borrow();
                 let node = &inner.nodes[id as usize];

@@ -49,7 +49,8 @@ struct Inner<T> {
     nodes: Vec<Node<T>>,
     /// The node of each parameter, once it is used.
     param_nodes: Vec<u32>,
-    /// Ranges of nodes whose values were given up and are computed again when the walk back reaches them.
+    /// Ranges of nodes whose values were given up and are computed again when the walk back reaches the node after
+    /// them, the result of the checkpoint.
     checkpoints: Vec<std::ops::Range<u32>>,
     /// Gradients on their way back, by node.
     slots: Vec<Option<Buffer<T>>>,
@@ -355,8 +356,7 @@ impl<'p, T: Real> Tape<'p, T> {
                 }
             }
             if self.recording.get() {
-                let end = inner.nodes.len() as u32;
-                inner.checkpoints.push(start..end);
+                inner.checkpoints.push(start..y.id);
             }
         }
         y
