@@ -85,14 +85,14 @@ impl<'t, T: Real> Walk<'t, T> {
             let inner = self.tape.inner.borrow();
             let node = &inner.nodes[id as usize];
             match (&node.op, &node.value) {
-                (Some(op), _) if node.needs_grad => (op.clone(), node.inputs),
+                (Some(op), _) => (op.clone(), node.inputs),
                 // A parameter that is itself the loss.
                 (None, Value::Param(param)) => {
                     let [grad] = grads.disjoint_mut([Some(*param)]);
                     accumulate(grad.expect("one gradient for one id"), &dy);
                     return Some(dy);
                 }
-                _ => return Some(dy),
+                (None, _) => return Some(dy),
             }
         };
         let mut targets = inputs.map(|input| self.target(input));
