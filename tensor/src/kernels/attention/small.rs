@@ -1,45 +1,75 @@
-//! Heads of at most sixteen rows and two vectors: one vector of scores per query, everything on the stack.
+//! Heads of at most sixteen rows and two vectors: sixteen heads at a time, one in each lane.
 //!
-//! The order of operations is that of the general path, so the bits are the same; what is saved are the packing into
-//! scratch space and the calls per product, which take most of the time of so little work.
+//! The rows of sixteen heads are transposed on their way in and out, so that a [`Line`] holds one number of each. The
+//! rest is arithmetic between lines: no sum runs across lanes, only scores that are seen become exponentials, and heads
+//! that are narrower than a vector leave no lane empty.
+//!
+//! The order of operations is that of the general path, that of its sums over lanes included, so the bits are the same.
 
 use std::f64::consts::{LN_2, LOG2_E};
 
 use rayon::prelude::*;
 
 use super::Attention;
-use super::forward::first_lanes;
-use super::pack::{Rows, pack_strips};
-use super::tile::{Lhs, Line, Rhs, Start, tile};
+use super::tile::Line;
+use crate::buffer::with_scratch;
 use crate::kernels::Grad;
 use crate::simd::{LANES, Simd};
 use crate::{Real, dispatch};
 
-/// Rows at a time: eight sums of one or two vectors fill the pipeline of AVX-512.
-const ROWS: usize = 8;
+/// Rows and columns of a product at a time: sixteen sums fill the pipeline of AVX-512.
+const TILE: usize = 4;
 
-/// The most vectors in a row.
-pub(super) const MAX_WIDTH: usize = 2;
+/// Rows of queries between two visits to the gradients of keys and values.
+const QUERIES: usize = 16;
+
+/// The widest head: two vectors.
+const MAX_HEAD_SIZE: usize = 2 * LANES;
+
+/// Sequences that one task takes: whole groups of sixteen heads.
+const SEQUENCES: usize = 16;
 
 impl Attention {
     /// Whether these sizes take the path of small heads.
     pub(super) fn is_small(&self) -> bool {
-        self.seq_len <= LANES && self.head_size <= MAX_WIDTH * LANES
+        self.seq_len <= LANES && self.head_size <= MAX_HEAD_SIZE
+    }
+
+    /// Rows of queries that share a head of keys and values: row r is head r mod group at position r / group.
+    fn rows(&self) -> usize {
+        self.seq_len * self.group()
+    }
+
+    /// Keys that row r sees.
+    fn visible(&self, r: usize) -> usize {
+        r / self.group() + 1
+    }
+
+    /// Where row r begins, counted from row 0, in the fused queries, keys and values.
+    fn query(&self, r: usize) -> usize {
+        r / self.group() * self.qkv_width() + r % self.group() * self.head_size
+    }
+
+    /// Where row r begins, counted from row 0, in the output.
+    fn output(&self, r: usize) -> usize {
+        r / self.group() * self.y_width() + r % self.group() * self.head_size
     }
 }
 
-/// Sequences that one task takes: about a hundred microseconds of work.
-const SEQUENCES: usize = 16;
-
 /// [`attention`](super::attention) of small heads.
 pub(super) fn small_forward<T: Real>(a: Attention, split: bool, qkv: &[T], y: &mut [T], lse: &mut [T]) {
-    let run = |((qkv, y), lse): ((&[T], &mut [T]), &mut [T])| forward(a, qkv, y, lse);
+    let width = a.width();
+    let lines = 2 * LANES * width + TILE * (2 * width + LANES) + a.rows();
+    let run = |qkv: &[T], y: &mut [T], lse: &mut [T]| {
+        with_scratch(lines * LANES, |work| forward(a, qkv, y, lse, work.as_chunks_mut().0));
+    };
     if split {
         let rows = SEQUENCES * a.seq_len;
         let (qkv, y) = (qkv.par_chunks(rows * a.qkv_width()), y.par_chunks_mut(rows * a.y_width()));
-        qkv.zip(y).zip(lse.par_chunks_mut(rows * a.n_head)).for_each(run);
+        let lse = lse.par_chunks_mut(rows * a.n_head);
+        qkv.zip(y).zip(lse).for_each(|((qkv, y), lse)| run(qkv, y, lse));
     } else {
-        run(((qkv, y), lse));
+        run(qkv, y, lse);
     }
 }
 
@@ -54,145 +84,326 @@ pub(super) fn small_backward<T: Real>(
     dqkv: Grad<'_, T>,
 ) {
     let Grad { data: dqkv, add } = dqkv;
+    let width = a.width();
+    let lines = 4 * LANES * width + QUERIES * 2 * (width + LANES) + TILE * width + a.rows();
+    let run = |qkv: &[T], y: &[T], lse: &[T], dy: &[T], dqkv: &mut [T]| {
+        with_scratch(lines * LANES, |work| {
+            backward(a, qkv, y, lse, dy, dqkv, add, work.as_chunks_mut().0);
+        });
+    };
     if split {
         let rows = SEQUENCES * a.seq_len;
         let (wide, narrow) = (rows * a.qkv_width(), rows * a.y_width());
         let inputs = qkv.par_chunks(wide).zip(y.par_chunks(narrow)).zip(lse.par_chunks(rows * a.n_head));
         let gradients = dy.par_chunks(narrow).zip(dqkv.par_chunks_mut(wide));
-        inputs
-            .zip(gradients)
-            .for_each(|(((qkv, y), lse), (dy, dqkv))| backward(a, qkv, y, lse, dy, dqkv, add));
+        inputs.zip(gradients).for_each(|(((qkv, y), lse), (dy, dqkv))| run(qkv, y, lse, dy, dqkv));
     } else {
-        backward(a, qkv, y, lse, dy, dqkv, add);
+        run(qkv, y, lse, dy, dqkv);
     }
 }
 
 dispatch! {
     /// The forward pass of whole sequences.
-    fn forward<T>(a: Attention, qkv: &[T], y: &mut [T], lse: &mut [T]) = forward_on
+    fn forward<T>(a: Attention, qkv: &[T], y: &mut [T], lse: &mut [T], work: &mut [Line<T>]) = forward_on
 
     /// The backward pass of whole sequences.
     fn backward<T>(
-        a: Attention, qkv: &[T], y: &[T], lse: &[T], dy: &[T], dqkv: &mut [T], add: bool,
+        a: Attention, qkv: &[T], y: &[T], lse: &[T], dy: &[T], dqkv: &mut [T], add: bool, work: &mut [Line<T>],
     ) = backward_on
 }
 
-/// `factor` times the rows of `range`, `W` vectors each, zeros where there are none.
+/// Heads of keys and values, one in each lane, and the queries that see them.
+struct Heads {
+    n: usize,
+    queries: [usize; LANES],
+    keys: [usize; LANES],
+    outputs: [usize; LANES],
+    lse: [usize; LANES],
+}
+
+impl Heads {
+    /// The heads from number `first` on of `n` in all.
+    #[inline(always)]
+    fn new(a: Attention, first: usize, n: usize) -> Heads {
+        let none = [0; LANES];
+        let mut heads =
+            Heads { n: LANES.min(n - first), queries: none, keys: none, outputs: none, lse: none };
+        for lane in 0..heads.n {
+            let (b, kv) = ((first + lane) / a.n_kv_head, (first + lane) % a.n_kv_head);
+            let sequence = b * a.seq_len * a.qkv_width();
+            heads.queries[lane] = sequence + kv * a.group() * a.head_size;
+            heads.keys[lane] = sequence + (a.n_head + kv) * a.head_size;
+            heads.outputs[lane] = b * a.seq_len * a.y_width() + kv * a.group() * a.head_size;
+            heads.lse[lane] = (b * a.n_head + kv * a.group()) * a.seq_len;
+        }
+        heads
+    }
+
+    /// Where each head's row 0 of the queries begins.
+    fn queries(&self) -> &[usize] {
+        &self.queries[..self.n]
+    }
+
+    /// Where each head's keys begin; its values lie Hkv·D numbers behind them.
+    fn keys(&self) -> &[usize] {
+        &self.keys[..self.n]
+    }
+
+    /// Where each head's row 0 of the output begins.
+    fn outputs(&self) -> &[usize] {
+        &self.outputs[..self.n]
+    }
+
+    /// Where each head's log-sum-exps begin.
+    fn lse(&self) -> &[usize] {
+        &self.lse[..self.n]
+    }
+}
+
+/// factor · `d` numbers of each head, those from `starts` + `at` on: line i receives number i of all.
 #[inline(always)]
-fn load_rows<S: Simd, const W: usize, const N: usize>(
+fn gather<S: Simd>(
     simd: S,
-    rows: Rows<'_, S::T>,
-    range: std::ops::Range<usize>,
+    src: &[S::T],
+    starts: &[usize],
+    at: usize,
+    d: usize,
     factor: S::T,
-) -> [[Line<S::T>; W]; N] {
-    let mut to = [[[S::T::ZERO; LANES]; W]; N];
+    to: &mut [Line<S::T>],
+) {
     let factor = simd.splat(factor);
-    for (to, r) in to.iter_mut().zip(range) {
-        let row = rows.row(r);
-        for (v, to) in to.iter_mut().enumerate() {
-            if let Some(x) = row.get(v * LANES..) {
-                simd.store(to, simd.mul(factor, simd.load_up_to(x)));
+    for (i, to) in to.chunks_mut(LANES).enumerate() {
+        let mut square = [simd.zero(); LANES];
+        for (row, start) in square.iter_mut().zip(starts) {
+            let src = &src[start + at..][..d];
+            *row = simd.mul(factor, simd.load_up_to(&src[i * LANES..]));
+        }
+        for (to, column) in to.iter_mut().zip(simd.transpose(square)) {
+            simd.store(to, column);
+        }
+    }
+}
+
+/// The way back: number i of each head (+)= factor · its lane of line i.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+fn scatter<S: Simd>(
+    simd: S,
+    from: &[Line<S::T>],
+    factor: S::T,
+    dst: &mut [S::T],
+    starts: &[usize],
+    at: usize,
+    d: usize,
+    add: bool,
+) {
+    let factor = simd.splat(factor);
+    for (i, from) in from.chunks(LANES).enumerate() {
+        let mut square = [simd.zero(); LANES];
+        for (row, from) in square.iter_mut().zip(from) {
+            *row = simd.load(from);
+        }
+        for (column, start) in simd.transpose(square).into_iter().zip(starts) {
+            let dst = &mut dst[start + at..][..d];
+            let dst = &mut dst[i * LANES..];
+            let before = if add { simd.load_up_to(dst) } else { simd.zero() };
+            let sum = simd.mul_add(factor, column, before);
+            if dst.len() >= LANES { simd.store(dst, sum) } else { simd.store_up_to(dst, sum) }
+        }
+    }
+}
+
+/// A matrix of lines: element (i, k) is `lines[i · row + k · term]`.
+#[derive(Clone, Copy)]
+struct Matrix<'a, T> {
+    lines: &'a [Line<T>],
+    row: usize,
+    term: usize,
+}
+
+/// c (+)= a · bᵀ for [`TILE`] rows of `a` and the first `columns` rows of `b`, a multiple of [`TILE`]: chains of `k`
+/// fused multiply-adds in order, lane by lane. The rows of `c` begin `ldc` lines apart.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+fn product<S: Simd>(
+    simd: S,
+    columns: usize,
+    k: usize,
+    a: Matrix<'_, S::T>,
+    b: Matrix<'_, S::T>,
+    add: bool,
+    c: &mut [Line<S::T>],
+    ldc: usize,
+) {
+    for column in (0..columns).step_by(TILE) {
+        let (b, c) = (Matrix { lines: &b.lines[column * b.row..], ..b }, &mut c[column..]);
+        if const { S::TILE_ROWS * S::TILE_VECTORS > TILE * TILE } {
+            tile::<S, TILE, TILE>(simd, k, a, b, add, c, ldc);
+        } else {
+            const HALF: usize = TILE / 2;
+            for (i, j) in [(0, 0), (0, HALF), (HALF, 0), (HALF, HALF)] {
+                let a = Matrix { lines: &a.lines[i * a.row..], ..a };
+                let b = Matrix { lines: &b.lines[j * b.row..], ..b };
+                tile::<S, HALF, HALF>(simd, k, a, b, add, &mut c[i * ldc + j..], ldc);
             }
         }
     }
-    to
 }
 
-/// A row of the fused result from `W` vectors.
+/// R rows × C columns in registers.
 #[inline(always)]
-fn store_row<S: Simd>(simd: S, to: &mut [S::T], from: &[Line<S::T>], factor: S::T, add: bool) {
-    let factor = simd.splat(factor);
-    for (to, from) in to.chunks_mut(LANES).zip(from) {
-        let before = if add { simd.load_up_to(to) } else { simd.zero() };
-        simd.store_up_to(to, simd.mul_add(factor, simd.load(from), before));
-    }
-}
-
-/// The product of `ROWS` rows with a panel of `V` vectors, four rows at a time where registers are few.
-#[inline(always)]
-fn product<S: Simd, const V: usize, const TRANSPOSED: bool>(
+#[expect(clippy::needless_range_loop, reason = "iterators over the sums keep some of them in memory")]
+fn tile<S: Simd, const R: usize, const C: usize>(
     simd: S,
     k: usize,
-    a: Lhs<'_, S::T>,
-    b: Rhs<'_, S::T>,
-    start: Start<'_, S::T>,
-    c: &mut [S::T],
+    a: Matrix<'_, S::T>,
+    b: Matrix<'_, S::T>,
+    add: bool,
+    c: &mut [Line<S::T>],
+    ldc: usize,
 ) {
-    if const { S::TILE_ROWS >= ROWS } {
-        tile::<S, ROWS, V, TRANSPOSED>(simd, k, a, b, start, c, V * LANES);
-    } else {
-        for r in [0, ROWS / 2] {
-            let a = Lhs { data: &a.data[if TRANSPOSED { r } else { r * a.ld }..], ..a };
-            tile::<S, { ROWS / 2 }, V, TRANSPOSED>(simd, k, a, b, start, &mut c[r * V * LANES..], V * LANES);
+    let mut sums = [[simd.zero(); C]; R];
+    if add {
+        for i in 0..R {
+            for j in 0..C {
+                sums[i][j] = simd.load(&c[i * ldc + j]);
+            }
+        }
+    }
+    for k in 0..k {
+        let mut right = [simd.zero(); C];
+        for j in 0..C {
+            right[j] = simd.load(&b.lines[j * b.row + k * b.term]);
+        }
+        for i in 0..R {
+            let left = simd.load(&a.lines[i * a.row + k * a.term]);
+            for j in 0..C {
+                sums[i][j] = simd.mul_add(left, right[j], sums[i][j]);
+            }
+        }
+    }
+    for i in 0..R {
+        for j in 0..C {
+            simd.store(&mut c[i * ldc + j], sums[i][j]);
         }
     }
 }
 
+/// The sum of sixteen vectors by the tree of [`Simd::sum_lanes`].
 #[inline(always)]
-fn forward_on<S: Simd>(simd: S, a: Attention, qkv: &[S::T], y: &mut [S::T], lse: &mut [S::T]) {
-    match a.width() / LANES {
-        1 => forward_of_width::<S, 1>(simd, a, qkv, y, lse),
-        _ => forward_of_width::<S, MAX_WIDTH>(simd, a, qkv, y, lse),
+fn sum_of<S: Simd>(simd: S, mut vectors: [S::V; LANES]) -> S::V {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            vectors[i] = simd.add(vectors[i], vectors[i + half]);
+        }
+    }
+    vectors[0]
+}
+
+/// Gathers the rows of keys and values.
+#[inline(always)]
+fn gather_keys_and_values<S: Simd>(
+    simd: S,
+    a: Attention,
+    qkv: &[S::T],
+    starts: &[usize],
+    keys: &mut [Line<S::T>],
+    values: &mut [Line<S::T>],
+) {
+    let (d, width, one) = (a.head_size, a.width(), S::T::ONE);
+    for row in 0..a.seq_len {
+        let at = row * a.qkv_width();
+        gather(simd, qkv, starts, at, d, one, &mut keys[row * width..][..width]);
+        gather(simd, qkv, starts, at + a.n_kv_head * d, d, one, &mut values[row * width..][..width]);
     }
 }
 
-/// The forward pass with `W` vectors to a row.
+/// Scores, the last of which is the last that is seen, become 2^(score − maximum). Returns the maximum and their sum.
 #[inline(always)]
-fn forward_of_width<S: Simd, const W: usize>(
+fn exponentials<S: Simd>(simd: S, scores: &mut [Line<S::T>]) -> (S::V, S::V) {
+    let mut max = simd.splat(S::T::NEG_INFINITY);
+    for score in &*scores {
+        max = simd.max(simd.load(score), max);
+    }
+    let mut terms = [simd.zero(); LANES];
+    for (score, term) in scores.iter_mut().zip(&mut terms) {
+        *term = S::T::exp2(simd, simd.sub(simd.load(score), max));
+        simd.store(score, *term);
+    }
+    (max, sum_of(simd, terms))
+}
+
+#[inline(always)]
+fn forward_on<S: Simd>(
     simd: S,
     a: Attention,
     qkv: &[S::T],
     y: &mut [S::T],
     lse: &mut [S::T],
+    work: &mut [Line<S::T>],
 ) {
-    let (t, d, group, stride) = (a.seq_len, a.head_size, a.group(), a.qkv_width());
-    let factor = a.log2_factor();
-    let sequences = qkv.chunks_exact(t * stride).zip(y.chunks_exact_mut(t * a.y_width()));
-    for ((qkv, y), lse) in sequences.zip(lse.chunks_exact_mut(t * a.n_head)) {
-        for kv in 0..a.n_kv_head {
-            let part = |first: usize, group: usize| Rows { src: &qkv[first * d..], stride, group, d };
-            let queries = part(kv * group, group);
-            let mut keys = [[S::T::ZERO; LANES]; MAX_WIDTH * LANES];
-            pack_strips(simd, part(a.n_head + kv, 1), t, &mut keys);
-            let values: [[Line<S::T>; W]; LANES] =
-                load_rows(simd, part(a.n_head + a.n_kv_head + kv, 1), 0..t, S::T::ONE);
-            for first in (0..t * group).step_by(ROWS) {
-                let end = (t * group).min(first + ROWS);
-                let q: [[Line<S::T>; W]; ROWS] = load_rows(simd, queries, first..end, factor);
-                let mut p = [[S::T::ZERO; LANES]; ROWS];
-                let lhs = Lhs { data: q.as_flattened().as_flattened(), ld: W * LANES };
-                let rhs = Rhs { lines: &keys, step: 1, across: 0 };
-                product::<S, 1, false>(simd, d, lhs, rhs, Start::Zero, p.as_flattened_mut());
+    let (t, d, width, one) = (a.seq_len, a.head_size, a.width(), S::T::ONE);
+    let (keys, work) = work.split_at_mut(LANES * width);
+    let (values, work) = work.split_at_mut(LANES * width);
+    let (queries, work) = work.split_at_mut(TILE * width);
+    let (outputs, work) = work.split_at_mut(TILE * width);
+    let (scores, lse_rows) = work.split_at_mut(TILE * LANES);
+    let n = qkv.len() / (t * a.qkv_width()) * a.n_kv_head;
+    for first in (0..n).step_by(LANES) {
+        let heads = Heads::new(a, first, n);
+        gather_keys_and_values(simd, a, qkv, heads.keys(), keys, values);
+        for first in (0..a.rows()).step_by(TILE) {
+            let rows = first..a.rows().min(first + TILE);
+            let seen = a.visible(rows.end - 1);
+            for (r, to) in rows.clone().zip(queries.chunks_exact_mut(width)) {
+                gather(simd, qkv, heads.queries(), a.query(r), d, a.log2_factor(), to);
+            }
+            let q = Matrix { lines: queries, row: width, term: 1 };
+            let k = Matrix { lines: keys, row: width, term: 1 };
+            product(simd, seen.next_multiple_of(TILE), d, q, k, false, scores, LANES);
 
-                let (mut maxima, mut sums) = ([S::T::ZERO; LANES], [S::T::ONE; LANES]);
-                for ((r, p), (max, sum)) in (first..end).zip(&mut p).zip(maxima.iter_mut().zip(&mut sums)) {
-                    let visible = first_lanes(simd, r / group + 1);
-                    let s = simd.select(visible, simd.load(p), simd.splat(S::T::NEG_INFINITY));
-                    *max = simd.max_lane(simd.max(s, simd.splat(S::T::NEG_INFINITY)));
-                    let x = S::T::exp2(simd, simd.sub(s, simd.splat(*max)));
-                    *sum = simd.sum_lanes(x);
-                    simd.store(p, x);
+            let mut reciprocals = [simd.zero(); TILE];
+            for (i, r) in rows.clone().enumerate() {
+                let (scores, hidden) = scores[i * LANES..][..LANES].split_at_mut(a.visible(r));
+                let (max, sum) = exponentials(simd, scores);
+                hidden.fill([S::T::ZERO; LANES]);
+                reciprocals[i] = simd.div(simd.splat(one), sum);
+                let log2 = simd.mul(S::T::ln(simd, sum), simd.splat(S::T::from_f64(LOG2_E)));
+                simd.store(&mut lse_rows[r], simd.add(max, log2));
+            }
+
+            let p = Matrix { lines: scores, row: LANES, term: 1 };
+            let v = Matrix { lines: values, row: 1, term: width };
+            product(simd, d.next_multiple_of(TILE), seen, p, v, false, outputs, width);
+            for ((r, output), reciprocal) in rows.zip(outputs.chunks_exact_mut(width)).zip(reciprocals) {
+                for line in &mut *output {
+                    let y = simd.mul(reciprocal, simd.load(line));
+                    simd.store(line, y);
                 }
-
-                let mut o = [[[S::T::ZERO; LANES]; W]; ROWS];
-                let lhs = Lhs { data: p.as_flattened(), ld: LANES };
-                let rhs = Rhs { lines: values.as_flattened(), step: W, across: 1 };
-                let seen = (end - 1) / group + 1;
-                let to = o.as_flattened_mut().as_flattened_mut();
-                product::<S, W, false>(simd, seen, lhs, rhs, Start::Zero, to);
-
-                let sums = simd.load(&sums);
-                let reciprocal = simd.array(simd.div(simd.splat(S::T::ONE), sums));
-                let log2 = simd.mul(S::T::ln(simd, sums), simd.splat(S::T::from_f64(LOG2_E)));
-                let log2 = simd.array(simd.add(simd.load(&maxima), log2));
-                for (i, r) in (first..end).enumerate() {
-                    let (row, h) = (r / group, kv * group + r % group);
-                    store_row(simd, &mut y[(row * a.n_head + h) * d..][..d], &o[i], reciprocal[i], false);
-                    lse[h * t + row] = log2[i];
-                }
+                scatter(simd, output, one, y, heads.outputs(), a.output(r), d, false);
             }
         }
+        for g in 0..a.group() {
+            let mut square = [[S::T::ZERO; LANES]; LANES];
+            for (row, to) in square.iter_mut().enumerate().take(t) {
+                *to = lse_rows[row * a.group() + g];
+            }
+            scatter(simd, &square, one, lse, heads.lse(), g * t, t, false);
+        }
     }
+}
+
+/// Σ y·dy of one row of each head, in the order of the general path.
+#[inline(always)]
+fn delta<S: Simd>(simd: S, y: &[S::T], dy: &[S::T], starts: &[usize], at: usize, d: usize) -> S::V {
+    let mut square = [simd.zero(); LANES];
+    for (sums, start) in square.iter_mut().zip(starts) {
+        let range = start + at..start + at + d;
+        for (y, dy) in y[range.clone()].chunks(LANES).zip(dy[range].chunks(LANES)) {
+            *sums = simd.mul_add(simd.load_up_to(y), simd.load_up_to(dy), *sums);
+        }
+    }
+    sum_of(simd, simd.transpose(square))
 }
 
 #[inline(always)]
@@ -206,102 +417,97 @@ fn backward_on<S: Simd>(
     dy: &[S::T],
     dqkv: &mut [S::T],
     add: bool,
+    work: &mut [Line<S::T>],
 ) {
-    match a.width() / LANES {
-        1 => backward_of_width::<S, 1>(simd, a, qkv, y, lse, dy, dqkv, add),
-        _ => backward_of_width::<S, MAX_WIDTH>(simd, a, qkv, y, lse, dy, dqkv, add),
-    }
-}
-
-/// The backward pass with `W` vectors to a row.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
-fn backward_of_width<S: Simd, const W: usize>(
-    simd: S,
-    a: Attention,
-    qkv: &[S::T],
-    y: &[S::T],
-    lse: &[S::T],
-    dy: &[S::T],
-    dqkv: &mut [S::T],
-    add: bool,
-) {
-    let (t, d, group, stride) = (a.seq_len, a.head_size, a.group(), a.qkv_width());
-    let (factor, scale, one) = (a.log2_factor(), S::T::from_f64(a.scale), S::T::ONE);
-    let ln_2 = S::T::from_f64(LN_2);
-    for (b, (qkv, dqkv)) in qkv.chunks_exact(t * stride).zip(dqkv.chunks_exact_mut(t * stride)).enumerate() {
-        let lse = &lse[b * t * a.n_head..][..t * a.n_head];
-        for kv in 0..a.n_kv_head {
-            let part = |first: usize, group: usize| Rows { src: &qkv[first * d..], stride, group, d };
-            let start = b * t * a.y_width() + kv * group * d;
-            let output = Rows { src: &y[start..], stride: a.y_width(), group, d };
-            let gradient = Rows { src: &dy[start..], stride: a.y_width(), group, d };
-            let (k, v) = (part(a.n_head + kv, 1), part(a.n_head + a.n_kv_head + kv, 1));
-            let mut k_strips = [[S::T::ZERO; LANES]; MAX_WIDTH * LANES];
-            let mut v_strips = k_strips;
-            pack_strips(simd, k, t, &mut k_strips);
-            pack_strips(simd, v, t, &mut v_strips);
-            let keys: [[Line<S::T>; W]; LANES] = load_rows(simd, k, 0..t, one);
-            let mut dk = [[[S::T::ZERO; LANES]; W]; LANES];
-            let mut dv = dk;
-            for first in (0..t * group).step_by(ROWS) {
-                let end = (t * group).min(first + ROWS);
-                let seen = (end - 1) / group + 1;
-                let q: [[Line<S::T>; W]; ROWS] = load_rows(simd, part(kv * group, group), first..end, factor);
-                let o: [[Line<S::T>; W]; ROWS] = load_rows(simd, output, first..end, one);
-                let dy: [[Line<S::T>; W]; ROWS] = load_rows(simd, gradient, first..end, one);
-                let (mut p, mut dz) = ([[S::T::ZERO; LANES]; ROWS], [[S::T::ZERO; LANES]; ROWS]);
-                for (left, strips, to) in [(&q, &k_strips, &mut p), (&dy, &v_strips, &mut dz)] {
-                    let lhs = Lhs { data: left.as_flattened().as_flattened(), ld: W * LANES };
-                    let rhs = Rhs { lines: strips, step: 1, across: 0 };
-                    product::<S, 1, false>(simd, d, lhs, rhs, Start::Zero, to.as_flattened_mut());
+    let (t, d, width, one) = (a.seq_len, a.head_size, a.width(), S::T::ONE);
+    let (scale, ln_2) = (S::T::from_f64(a.scale), S::T::from_f64(LN_2));
+    let columns = d.next_multiple_of(TILE);
+    let (keys, work) = work.split_at_mut(LANES * width);
+    let (values, work) = work.split_at_mut(LANES * width);
+    let (dkeys, work) = work.split_at_mut(LANES * width);
+    let (dvalues, work) = work.split_at_mut(LANES * width);
+    let (queries, work) = work.split_at_mut(QUERIES * width);
+    let (doutputs, work) = work.split_at_mut(QUERIES * width);
+    let (dqueries, work) = work.split_at_mut(TILE * width);
+    let (p, work) = work.split_at_mut(QUERIES * LANES);
+    let (dz, lse_rows) = work.split_at_mut(QUERIES * LANES);
+    let n = qkv.len() / (t * a.qkv_width()) * a.n_kv_head;
+    for first in (0..n).step_by(LANES) {
+        let heads = Heads::new(a, first, n);
+        gather_keys_and_values(simd, a, qkv, heads.keys(), keys, values);
+        for g in 0..a.group() {
+            let mut square = [[S::T::ZERO; LANES]; LANES];
+            gather(simd, lse, heads.lse(), g * t, t, one, &mut square);
+            for (row, from) in square.iter().enumerate().take(t) {
+                lse_rows[row * a.group() + g] = *from;
+            }
+        }
+        let mut seen_before = 0;
+        for first in (0..a.rows()).step_by(QUERIES) {
+            let end = a.rows().min(first + QUERIES);
+            for tile in (first..end).step_by(TILE) {
+                let rows = tile..end.min(tile + TILE);
+                let seen = a.visible(rows.end - 1);
+                let queries = &mut queries[(tile - first) * width..][..TILE * width];
+                let doutputs = &mut doutputs[(tile - first) * width..][..TILE * width];
+                let (p, dz) = (&mut p[(tile - first) * LANES..], &mut dz[(tile - first) * LANES..]);
+                for (i, r) in rows.clone().enumerate() {
+                    let at = i * width..(i + 1) * width;
+                    gather(
+                        simd,
+                        qkv,
+                        heads.queries(),
+                        a.query(r),
+                        d,
+                        a.log2_factor(),
+                        &mut queries[at.clone()],
+                    );
+                    gather(simd, dy, heads.outputs(), a.output(r), d, one, &mut doutputs[at]);
                 }
-                for i in 0..ROWS {
-                    let r = first + i;
-                    if r >= end {
-                        // Rows that do not exist take no part in the products across rows.
-                        (p[i], dz[i]) = ([S::T::ZERO; LANES], [S::T::ZERO; LANES]);
-                        continue;
-                    }
-                    let mut delta = simd.zero();
-                    for (y, dy) in o[i].iter().zip(&dy[i]) {
-                        delta = simd.mul_add(simd.load(y), simd.load(dy), delta);
-                    }
-                    let delta = simd.splat(simd.sum_lanes(delta));
-                    let visible = first_lanes(simd, r / group + 1);
-                    let lse = simd.splat(lse[(kv * group + r % group) * t + r / group]);
-                    let x = S::T::exp2(simd, simd.sub(simd.load(&p[i]), lse));
-                    let x = simd.select(visible, x, simd.zero());
-                    let dx = simd.mul(x, simd.sub(simd.load(&dz[i]), delta));
-                    simd.store(&mut p[i], x);
-                    simd.store(&mut dz[i], simd.select(visible, dx, simd.zero()));
+                for (left, right, to) in [(&*queries, &*keys, &mut *p), (doutputs, values, dz)] {
+                    let left = Matrix { lines: left, row: width, term: 1 };
+                    let right = Matrix { lines: right, row: width, term: 1 };
+                    product(simd, seen.next_multiple_of(TILE), d, left, right, false, to, LANES);
                 }
-
-                let mut dq = [[[S::T::ZERO; LANES]; W]; ROWS];
-                let lhs = Lhs { data: dz.as_flattened(), ld: LANES };
-                let rhs = Rhs { lines: keys.as_flattened(), step: W, across: 1 };
-                let to = dq.as_flattened_mut().as_flattened_mut();
-                product::<S, W, false>(simd, seen, lhs, rhs, Start::Zero, to);
-                for (i, r) in (first..end).enumerate() {
-                    let at = r / group * stride + (kv * group + r % group) * d;
-                    store_row(simd, &mut dqkv[at..][..d], &dq[i], scale, add);
-                }
-
-                for (left, right, to) in [(&p, &dy, &mut dv), (&dz, &q, &mut dk)] {
-                    for key in (0..seen).step_by(ROWS) {
-                        let lhs = Lhs { data: &left.as_flattened()[key..], ld: LANES };
-                        let rhs = Rhs { lines: right.as_flattened(), step: W, across: 1 };
-                        let to = to[key..].as_flattened_mut().as_flattened_mut();
-                        product::<S, W, true>(simd, ROWS, lhs, rhs, Start::There, to);
+                for (i, r) in rows.clone().enumerate() {
+                    let delta = delta(simd, y, dy, heads.outputs(), a.output(r), d);
+                    let lse = simd.load(&lse_rows[r]);
+                    let (p, hidden_p) = p[i * LANES..][..LANES].split_at_mut(a.visible(r));
+                    let (dz, hidden_dz) = dz[i * LANES..][..LANES].split_at_mut(a.visible(r));
+                    for (p, dz) in p.iter_mut().zip(dz) {
+                        let x = S::T::exp2(simd, simd.sub(simd.load(p), lse));
+                        let dx = simd.mul(x, simd.sub(simd.load(dz), delta));
+                        simd.store(p, x);
+                        simd.store(dz, dx);
                     }
+                    hidden_p.fill([S::T::ZERO; LANES]);
+                    hidden_dz.fill([S::T::ZERO; LANES]);
+                }
+                let left = Matrix { lines: dz, row: LANES, term: 1 };
+                let right = Matrix { lines: keys, row: 1, term: width };
+                product(simd, columns, seen, left, right, false, dqueries, width);
+                for (r, from) in rows.zip(dqueries.chunks_exact(width)) {
+                    scatter(simd, from, scale, dqkv, heads.queries(), a.query(r), d, add);
                 }
             }
-            for row in 0..t {
-                let at = row * stride + (a.n_head + kv) * d;
-                store_row(simd, &mut dqkv[at..][..d], &dk[row], ln_2, add);
-                let at = at + a.n_kv_head * d;
-                store_row(simd, &mut dqkv[at..][..d], &dv[row], one, add);
+            let seen = a.visible(end - 1);
+            for key in (0..seen).step_by(TILE) {
+                // Rows before the first that sees this key add nothing.
+                let skip = (key * a.group()).saturating_sub(first);
+                let add = key < seen_before;
+                for (left, right, to) in [(&*p, &*doutputs, &mut *dvalues), (dz, queries, dkeys)] {
+                    let left = Matrix { lines: &left[skip * LANES + key..], row: 1, term: LANES };
+                    let right = Matrix { lines: &right[skip * width..], row: 1, term: width };
+                    let to = &mut to[key * width..];
+                    product(simd, columns, end - first - skip, left, right, add, to, width);
+                }
             }
+            seen_before = seen;
+        }
+        for row in 0..t {
+            let (rows, at) = (row * width..(row + 1) * width, row * a.qkv_width());
+            scatter(simd, &dkeys[rows.clone()], ln_2, dqkv, heads.keys(), at, d, add);
+            scatter(simd, &dvalues[rows], one, dqkv, heads.keys(), at + a.n_kv_head * d, d, add);
         }
     }
 }
