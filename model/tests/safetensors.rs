@@ -259,6 +259,7 @@ fn a_file_is_read_as_its_bytes_are() {
     with_file("whole", &bytes, |path| {
         let file = SafeTensors::read(path, Checksum::Required).unwrap();
         let held = read(&bytes, Checksum::Required).unwrap();
+        assert_eq!((file.name(), held.name()), (&*path.to_string_lossy(), "m"));
         assert_eq!((file.tensors(), file.metadata()), (held.tensors(), held.metadata()));
         assert!(file.tensors().iter().all(|t| file.bytes(t) == held.bytes(t)), "the data differs");
     });

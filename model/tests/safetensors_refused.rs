@@ -142,6 +142,12 @@ fn what_is_no_file_is_refused() {
     {
         let error = SafeTensors::read("/dev/zero", Checksum::Required).unwrap_err().to_string();
         assert!(error.ends_with("it is a device"), "{error}");
+        let pipe = directory.join("pipe");
+        let _ = fs::remove_file(&pipe);
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success(), "mkfifo");
+        let error = SafeTensors::read(&pipe, Checksum::Required).unwrap_err().to_string();
+        assert!(error.contains("it is a pipe\nwrite what it sends to a file"), "{error}");
+        fs::remove_file(&pipe).unwrap();
     }
 }
 
