@@ -70,6 +70,8 @@ fn what_is_written_is_read() {
     assert_eq!(file.bytes(file.get("é👩‍👧").unwrap()), [1, 255]);
     assert_eq!(file.metadata()["vocab"], "[\"\\n\",\"\u{1}\"]");
     assert_eq!(header_len(&bytes) % 64, 0, "the data is not aligned");
+    let padding = bytes[..header_len(&bytes)].iter().rev().take_while(|byte| **byte == b' ').count();
+    assert!(padding < 64, "{padding} spaces behind the header");
     assert_sizes(&file, "sample");
     let error = file.to_f32(file.get("é👩‍👧").unwrap()).unwrap_err();
     assert_eq!(
@@ -89,6 +91,15 @@ fn the_bytes_are_the_same_every_time_and_rewriting_changes_nothing() {
         .map(|t| TensorView { name: &t.name, shape: &t.shape, data: Data::Bytes(t.dtype, file.bytes(t)) })
         .collect();
     assert_eq!(to_bytes(&views, file.metadata()).unwrap(), bytes);
+}
+
+#[test]
+fn a_tensor_larger_than_a_run_of_the_writer_is_written_whole() {
+    let values: Vec<f32> = (0..40_000).map(|i| i as f32).collect();
+    let view = TensorView { name: "x", shape: &[values.len()], data: Data::F32(&values) };
+    let bytes = to_bytes(&[view], &BTreeMap::new()).unwrap();
+    let file = read(&bytes, Checksum::Required).unwrap();
+    assert_eq!(file.to_f32(file.get("x").unwrap()).unwrap(), values);
 }
 
 #[test]
