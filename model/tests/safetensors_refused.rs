@@ -148,6 +148,12 @@ fn what_is_no_file_is_refused() {
         let error = SafeTensors::read(&pipe, Checksum::Required).unwrap_err().to_string();
         assert!(error.contains("it is a pipe\nwrite what it sends to a file"), "{error}");
         fs::remove_file(&pipe).unwrap();
+        // The path of a socket has at most 107 bytes: not in the target directory, which may lie deep.
+        let socket = std::env::temp_dir().join(format!("weft-socket-{}", std::process::id()));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let error = SafeTensors::read(&socket, Checksum::Required).unwrap_err().to_string();
+        fs::remove_file(&socket).unwrap();
+        assert!(error.ends_with("it is a socket"), "{error}");
     }
 }
 
