@@ -96,6 +96,14 @@ fn limits_are_limits() {
     let error = message(&header(MAX_TENSORS + 1), 0);
     assert!(error.contains("65537 tensors, and at most 65536"), "{error}");
 
+    let named = |len: usize| {
+        let entry = "{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}";
+        file(&format!("{{\"{}\":{entry}}}", "x".repeat(len)), 0)
+    };
+    assert!(read(named(MAX_NAME_BYTES)).is_ok());
+    let error = read(named(MAX_NAME_BYTES + 1)).unwrap_err().to_string();
+    assert!(error.contains("has 513 bytes"), "{error}");
+
     let padded = |len: usize| file(&format!("{{}}{}", " ".repeat(len - 2)), 0);
     assert!(read(padded(MAX_HEADER_BYTES)).is_ok());
     let error = read(padded(MAX_HEADER_BYTES + 1)).unwrap_err().to_string();
