@@ -178,8 +178,9 @@ fn gather<S: Simd>(
             let src = &src[start + at..][..d];
             *row = simd.mul(factor, simd.load_up_to(&src[i * LANES..]));
         }
-        for (to, column) in to.iter_mut().zip(simd.transpose(square)) {
-            simd.store(to, column);
+        // By reference here and below: an iterator over vectors by value does not inline.
+        for (to, column) in to.iter_mut().zip(&simd.transpose(square)) {
+            simd.store(to, *column);
         }
     }
 }
@@ -203,11 +204,11 @@ fn scatter<S: Simd>(
         for (row, from) in square.iter_mut().zip(from) {
             *row = simd.load(from);
         }
-        for (column, start) in simd.transpose(square).into_iter().zip(starts) {
+        for (column, start) in simd.transpose(square).iter().zip(starts) {
             let dst = &mut dst[start + at..][..d];
             let dst = &mut dst[i * LANES..];
             let before = if add { simd.load_up_to(dst) } else { simd.zero() };
-            let sum = simd.mul_add(factor, column, before);
+            let sum = simd.mul_add(factor, *column, before);
             if dst.len() >= LANES { simd.store(dst, sum) } else { simd.store_up_to(dst, sum) }
         }
     }
@@ -375,9 +376,9 @@ fn forward_on<S: Simd>(
             let p = Matrix { lines: scores, row: LANES, term: 1 };
             let v = Matrix { lines: values, row: 1, term: width };
             product(simd, d.next_multiple_of(TILE), seen, p, v, false, outputs, width);
-            for ((r, output), reciprocal) in rows.zip(outputs.chunks_exact_mut(width)).zip(reciprocals) {
+            for ((r, output), reciprocal) in rows.zip(outputs.chunks_exact_mut(width)).zip(&reciprocals) {
                 for line in &mut *output {
-                    let y = simd.mul(reciprocal, simd.load(line));
+                    let y = simd.mul(*reciprocal, simd.load(line));
                     simd.store(line, y);
                 }
                 scatter(simd, output, one, y, heads.outputs(), a.output(r), d, false);
