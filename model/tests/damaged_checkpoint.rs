@@ -3,33 +3,16 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
-use common::{directory, tiny_trainer};
+use common::{directory, trained};
 use weft_model::Error;
 use weft_model::checkpoint::Checkpoint;
-use weft_model::config::TrainConfig;
-use weft_model::run::{LAST, RunDir};
 use weft_model::safetensors::{Checksum, SafeTensors};
-use weft_model::train::Event;
 use weft_tensor::random::{Key, Purpose};
 
 /// Flipped bits and cut lengths, spread over the file.
 const N_FLIPS: u64 = 500;
 const N_CUTS: u64 = 200;
-
-/// `last.safetensors` of a run of four steps.
-fn trained(path: &Path) -> Vec<u8> {
-    let config = TrainConfig { max_iters: 4, eval_interval: 4, ..TrainConfig::default() };
-    let (mut trainer, description) = tiny_trainer(config);
-    let dir = RunDir::create(path, true).unwrap();
-    while let Some(event) = trainer.next() {
-        if let Event::Evaluated { .. } = event.unwrap() {
-            dir.save_last(&trainer, &description).unwrap();
-        }
-    }
-    fs::read(dir.file(LAST)).unwrap()
-}
 
 fn data_start(bytes: &[u8]) -> usize {
     8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize
@@ -50,7 +33,7 @@ fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
 #[test]
 fn every_bit_flip_and_truncation_of_a_checkpoint_is_detected() {
     let directory = directory("damaged");
-    let whole = trained(&directory);
+    let whole = trained(&directory, 4);
     let (path, data_at) = (directory.join("damaged.safetensors"), data_start(&whole));
     let read = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
@@ -75,7 +58,7 @@ fn every_bit_flip_and_truncation_of_a_checkpoint_is_detected() {
 
 #[test]
 fn no_flipped_bit_of_the_checksum_makes_it_another_programs() {
-    let whole = trained(&directory("damaged-checksum"));
+    let whole = trained(&directory("damaged-checksum"), 4);
     let entry = b"\"checksum\":\"0123456789abcdef\"";
     let at = whole.windows(12).position(|window| window == &entry[..12]).expect("it has a checksum");
     for bit in 8 * at..8 * (at + entry.len()) {

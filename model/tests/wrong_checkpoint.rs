@@ -3,15 +3,11 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs;
 
-use common::{directory, tiny_trainer};
+use common::{directory, trained};
 use weft_model::Error;
 use weft_model::checkpoint::{Checkpoint, hash_weights};
-use weft_model::config::TrainConfig;
-use weft_model::run::{LAST, RunDir};
 use weft_model::safetensors::{Checksum, Data, SafeTensors, TensorView, to_bytes};
-use weft_model::train::Event;
 
 /// What a model file consists of, to be changed and put together again.
 #[derive(Clone)]
@@ -24,15 +20,7 @@ struct Parts {
 impl Parts {
     /// Those of `last.safetensors` after two steps: weights and moments.
     fn trained(name: &str) -> Parts {
-        let config = TrainConfig { max_iters: 2, eval_interval: 2, ..TrainConfig::default() };
-        let (mut trainer, description) = tiny_trainer(config);
-        let dir = RunDir::create(directory(name), true).unwrap();
-        while let Some(event) = trainer.next() {
-            if let Event::Evaluated { .. } = event.unwrap() {
-                dir.save_last(&trainer, &description).unwrap();
-            }
-        }
-        let bytes = fs::read(dir.file(LAST)).unwrap();
+        let bytes = trained(&directory(name), 2);
         let file = SafeTensors::from_bytes("last", &bytes, Checksum::Required).unwrap();
         let tensor = |t: &_| file.to_f32(t).unwrap();
         let tensors = file.tensors().iter().map(|t| (t.name.clone(), t.shape.clone(), tensor(t))).collect();

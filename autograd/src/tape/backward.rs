@@ -65,6 +65,8 @@ impl<'t, T: Real> Walk<'t, T> {
 
     fn run(mut self, dy: Buffer<T>, grads: &mut Grads<T>) {
         self.slots[self.root as usize] = Some(dy);
+        // The loss may be a reshape of the value that stays.
+        let kept = [self.root, self.tape.inner.borrow().root(self.root)];
         for id in (0..=self.root).rev() {
             if let Some(dy) = self.slots[id as usize].take() {
                 self.recompute(id);
@@ -72,7 +74,7 @@ impl<'t, T: Real> Walk<'t, T> {
                     self.tape.give(dy);
                 }
             }
-            if id != self.root {
+            if !kept.contains(&id) {
                 self.tape.inner.borrow_mut().release(id, self.tape.pool);
             }
         }
@@ -85,14 +87,15 @@ impl<'t, T: Real> Walk<'t, T> {
             let inner = self.tape.inner.borrow();
             let node = &inner.nodes[id as usize];
             match (&node.op, &node.value) {
-                (Some(op), _) => (op.clone(), node.inputs),
+                (Some(op), _) if node.needs_grad => (op.clone(), node.inputs),
                 // A parameter that is itself the loss.
                 (None, Value::Param(param)) => {
                     let [grad] = grads.disjoint_mut([Some(*param)]);
                     accumulate(grad.expect("one gradient for one id"), &dy);
                     return Some(dy);
                 }
-                (None, _) => return Some(dy),
+                // The loss depends on no parameter, and its op has given up what it saved.
+                _ => return Some(dy),
             }
         };
         let mut targets = inputs.map(|input| self.target(input));

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use weft_model::checkpoint::DataDescription;
 use weft_model::config::{ModelConfig, TrainConfig};
 use weft_model::model::Model;
-use weft_model::run::{DataConfig, describe_data};
+use weft_model::run::{DataConfig, LAST, RunDir, describe_data};
 use weft_model::text::{Corpus, Dataset, Format, SplitFractions};
-use weft_model::train::Trainer;
+use weft_model::train::{Event, Trainer};
 
 /// A fresh directory for a test.
 pub(crate) fn directory(name: &str) -> PathBuf {
@@ -40,4 +40,17 @@ pub(crate) fn tiny_trainer(config: TrainConfig) -> (Trainer, DataDescription) {
     let (model, params) = Model::new(&model, 1).unwrap();
     let config = TrainConfig { batch_size: 2, ..config };
     (Trainer::new(config, model, params, dataset).unwrap(), description)
+}
+
+/// `last.safetensors` of a run of so many steps in `path`: weights and moments.
+pub(crate) fn trained(path: &Path, steps: u64) -> Vec<u8> {
+    let config = TrainConfig { max_iters: steps, eval_interval: steps, ..TrainConfig::default() };
+    let (mut trainer, description) = tiny_trainer(config);
+    let dir = RunDir::create(path, true).unwrap();
+    while let Some(event) = trainer.next() {
+        if let Event::Evaluated { .. } = event.unwrap() {
+            dir.save_last(&trainer, &description).unwrap();
+        }
+    }
+    fs::read(dir.file(LAST)).unwrap()
 }
