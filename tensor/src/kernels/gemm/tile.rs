@@ -93,7 +93,8 @@ fn row_block<S: Simd, F: Format<S>, const MR: usize>(
     let mut j = 0;
     while j < n {
         let strip = b.at(j, n);
-        if const { S::TILE_VECTORS == 2 } && n - j > LANES {
+        // Few rows leave registers free on AVX2 too: with one vector they wait for their own sums.
+        if const { MR * 2 <= S::TILE_ROWS * S::TILE_VECTORS } && n - j > LANES {
             tile::<S, F, MR, 2>(simd, format, a, strip, &mut c, j, ends);
             j += 2 * LANES;
         } else {
@@ -139,8 +140,10 @@ fn tile<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
     }
     let last = (MR - 1) * a.row_stride + a.cols.saturating_sub(1) * a.col_stride;
     assert!(a.cols == 0 || last < a.data.len());
+    assert!(a.cols == 0 || (a.cols - 1) * stride + NV * LANES <= b.len());
     for p in 0..a.cols {
-        let row = &b[p * stride..][..NV * LANES];
+        // SAFETY: p < a.cols, so this lies within `b`, as was checked above.
+        let row = unsafe { b.get_unchecked(p * stride..p * stride + NV * LANES) };
         let mut x = [format.load(simd, row); NV];
         for v in 1..NV {
             x[v] = format.load(simd, &row[v * LANES..]);
