@@ -236,9 +236,14 @@ fn decoding_repeats_the_forward_pass<T: Real>(a: Attention, capacity: usize, len
 #[test]
 fn decoding_gives_the_bits_of_the_forward_pass() {
     at_every_level(|_| {
-        for a in
-            [sizes(1, 40, 2, 2, 16), sizes(2, 33, 4, 2, 20), sizes(1, 300, 2, 1, 8), sizes(3, 17, 6, 2, 64)]
-        {
+        // Groups of one and of more go different ways; 300 rows are more than a block of keys.
+        for a in [
+            sizes(1, 40, 2, 2, 16),
+            sizes(2, 33, 4, 2, 20),
+            sizes(1, 300, 2, 1, 8),
+            sizes(1, 300, 3, 3, 20),
+            sizes(3, 17, 6, 2, 64),
+        ] {
             decoding_repeats_the_forward_pass::<f32>(a, a.seq_len, &[1]);
             decoding_repeats_the_forward_pass::<f32>(a, a.seq_len + 9, &[7, 1, 20]);
         }
@@ -255,33 +260,60 @@ fn decoding_gives_the_bits_of_the_forward_pass() {
 fn sequences_of_any_lengths_decode_together() {
     /// Rows that each sequence already has: none, some, all but one of a block of scores, and more than one block.
     const PAST: [usize; 4] = [0, 5, 255, 270];
+    for n_kv_head in [2, 4] {
+        any_lengths_decode_together(n_kv_head, &PAST);
+    }
+}
+
+fn any_lengths_decode_together(n_kv_head: usize, lengths: &[usize]) {
     let capacity = 280;
-    let a = sizes(PAST.len(), 1, 4, 2, 20);
-    let whole = sizes(1, capacity, 4, 2, 20);
-    let all: Vec<Vec<f32>> = (0..PAST.len()).map(|b| random(whole.qkv_len(), b as u64)).collect();
+    let a = sizes(lengths.len(), 1, 4, n_kv_head, 20);
+    let whole = Attention { batch: 1, seq_len: capacity, ..a };
+    let all: Vec<Vec<f32>> = (0..lengths.len()).map(|b| random(whole.qkv_len(), b as u64)).collect();
     let width = a.qkv_width();
     at_every_level(|level| {
         let mut k_cache = vec![f32::NAN; a.cache_len(capacity)];
         let mut v_cache = k_cache.clone();
         // Each sequence alone fills its part of the caches, then all go on together.
-        let (one, one_cache) = (sizes(1, 0, 4, 2, 20), k_cache.len() / PAST.len());
+        let (one, one_cache) = (Attention { batch: 1, ..a }, k_cache.len() / lengths.len());
         let caches = k_cache.chunks_mut(one_cache).zip(v_cache.chunks_mut(one_cache));
-        for ((&seq_len, all), (k, v)) in PAST.iter().zip(&all).zip(caches) {
+        for ((&seq_len, all), (k, v)) in lengths.iter().zip(&all).zip(caches) {
             let one = Attention { seq_len, ..one };
             let mut y = vec![0.0; one.y_len()];
             attention_decode(one, &[0], capacity, &all[..seq_len * width], k, v, &mut y);
         }
         let qkv: Vec<f32> =
-            PAST.iter().zip(&all).flat_map(|(t, all)| all[t * width..][..width].to_vec()).collect();
+            lengths.iter().zip(&all).flat_map(|(t, all)| all[t * width..][..width].to_vec()).collect();
         let mut y = vec![0.0; a.y_len()];
-        attention_decode(a, &PAST, capacity, &qkv, &mut k_cache, &mut v_cache, &mut y);
-        for ((&t, all), y) in PAST.iter().zip(&all).zip(y.chunks(a.y_width())) {
+        attention_decode(a, lengths, capacity, &qkv, &mut k_cache, &mut v_cache, &mut y);
+        for ((&t, all), y) in lengths.iter().zip(&all).zip(y.chunks(a.y_width())) {
             let (mut want, mut lse) = (vec![0.0; whole.y_len()], vec![0.0; whole.lse_len()]);
             attention(whole, all, &mut want, &mut lse);
             let want = &want[t * a.y_width()..][..a.y_width()];
             assert!(bits(y) == bits(want), "row {t} differs beside others at {}", level.name());
         }
     });
+}
+
+#[test]
+fn many_keys_are_split_over_threads_head_by_head() {
+    // Together they are worth splitting, each alone is not.
+    let (past, a) = (10_000, sizes(1, 1, 4, 4, 64));
+    let one = sizes(1, 1, 1, 1, 64);
+    let qkv = random::<f32>(a.qkv_len(), 3);
+    let mut k_cache = random::<f32>(a.cache_len(past + 1), 4);
+    let mut v_cache = random::<f32>(k_cache.len(), 5);
+    let mut y = vec![0.0; a.y_len()];
+    attention_decode(a, &[past], past + 1, &qkv, &mut k_cache, &mut v_cache, &mut y);
+    let len = one.cache_len(past + 1);
+    for (h, y) in y.chunks(64).enumerate() {
+        let part = |first: usize| &qkv[(first * 4 + h) * 64..][..64];
+        let qkv = [part(0), part(1), part(2)].concat();
+        let (k, v) = (&mut k_cache[h * len..][..len], &mut v_cache[h * len..][..len]);
+        let mut alone = vec![0.0; one.y_len()];
+        attention_decode(one, &[past], past + 1, &qkv, k, v, &mut alone);
+        assert!(bits(y) == bits(&alone), "head {h} differs from itself alone");
+    }
 }
 
 fn bits(x: &[f32]) -> Vec<u32> {

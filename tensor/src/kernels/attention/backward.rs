@@ -2,8 +2,8 @@
 
 use std::f64::consts::LN_2;
 
-use super::forward::first_lanes;
-use super::pack::{Rows, pack_rows, pack_strips};
+use super::forward::{clear, first_lanes};
+use super::pack::{Rows, pack_rows, pack_strips, place};
 use super::shared::Shared;
 use super::small::small_backward;
 use super::tile::{Lhs, Rhs, Size, Start, groups, product, product_transposed};
@@ -146,24 +146,27 @@ fn backward_of_head_on<S: Simd>(
     pack_rows(simd, head.q, 0, n, factor, q);
     pack_rows(simd, head.dy, 0, n, S::T::ONE, dy);
     for r in 0..n {
-        lse[r] = head.lse[r % group * t + r / group];
+        let (position, h) = place(r, group);
+        lse[r] = head.lse[h * t + position];
         let mut sum = simd.zero();
         for (y, dy) in head.y.row(r).chunks(LANES).zip(head.dy.row(r).chunks(LANES)) {
             sum = simd.mul_add(simd.load_up_to(y), simd.load_up_to(dy), sum);
         }
         delta[r] = simd.sum_lanes(sum);
     }
-    for (rows, gradient) in [(t, &mut *dk), (t, dv), (n, dq)] {
-        gradient[..rows * width].fill(S::T::ZERO);
+    for gradient in [&mut *dk, dv] {
+        gradient[..t * width].fill(S::T::ZERO);
     }
 
     for key in (0..t).step_by(KEY_BLOCK) {
         let keys = KEY_BLOCK.min(t - key);
+        // Every query sees the first block, but not every key the first tile.
+        let start = if key == 0 { Start::Zero } else { Start::There };
         // The first row that sees a key of the block is the first of the key's own position.
         for tile in (key * group..n).step_by(QUERY_TILE) {
             let rows_of_tile = QUERY_TILE.min(n - tile);
             for (r0, r1) in groups(simd, rows_of_tile) {
-                let seen = ((tile + r1 - 1) / group + 1 - key).min(keys);
+                let seen = (place(tile + r1 - 1, group).0 + 1 - key).min(keys);
                 let (rows, vectors) = (r1 - r0, seen.div_ceil(LANES));
                 let size = Size { rows, vectors, k: d };
                 let at = (tile + r0) * width;
@@ -174,7 +177,7 @@ fn backward_of_head_on<S: Simd>(
                 product(size, lhs, Rhs::strips(v_strips, key, d), Start::Zero, dz, KEY_BLOCK);
                 for r in 0..rows {
                     let row = tile + r0 + r;
-                    let visible = (row / group + 1 - key).min(keys);
+                    let visible = (place(row, group).0 + 1 - key).min(keys);
                     let (p, dz) =
                         (&mut p[r * KEY_BLOCK..][..KEY_BLOCK], &mut dz[r * KEY_BLOCK..][..KEY_BLOCK]);
                     // The products across queries below read up to a tile's rows behind what a query sees.
@@ -183,10 +186,10 @@ fn backward_of_head_on<S: Simd>(
                 }
                 let size = Size { rows, vectors: width / LANES, k: seen };
                 let lhs = Lhs { data: dz, ld: KEY_BLOCK };
-                product(size, lhs, Rhs::rows(k_rows, key, width), Start::There, &mut dq[at..], width);
+                product(size, lhs, Rhs::rows(k_rows, key, width), start, &mut dq[at..], width);
             }
             // Keys that some row of the tile sees, group by group; k runs over the rows that may see the group.
-            let seen = ((tile + rows_of_tile - 1) / group + 1 - key).min(keys);
+            let seen = (place(tile + rows_of_tile - 1, group).0 + 1 - key).min(keys);
             for (k0, k1) in groups(simd, seen) {
                 let from = ((key + k0) * group).saturating_sub(tile);
                 let size = Size { rows: k1 - k0, vectors: width / LANES, k: rows_of_tile - from };
@@ -209,8 +212,9 @@ fn backward_of_head_on<S: Simd>(
     {
         let factor = simd.splat(factor);
         for (r, row) in rows.chunks_exact(width).take(n).enumerate() {
+            let (position, h) = place(r, group);
             // SAFETY: only the task of this head holds the gradients of its queries, keys and values.
-            let to = unsafe { into.dqkv.range(start + r / group * into.stride + r % group * d, d) };
+            let to = unsafe { into.dqkv.range(start + position * into.stride + h * d, d) };
             for (to, x) in to.chunks_mut(LANES).zip(row.chunks_exact(LANES)) {
                 let before = if into.add { simd.load_up_to(to) } else { simd.zero() };
                 simd.store_up_to(to, simd.mul_add(factor, simd.load(x), before));
@@ -240,6 +244,6 @@ fn row_gradient<S: Simd>(simd: S, p: &mut [S::T], dz: &mut [S::T], visible: usiz
         simd.store(dz, simd.select(mask, dx, simd.zero()));
         (p, dz) = (&mut p[LANES..], &mut dz[LANES..]);
     }
-    p.fill(S::T::ZERO);
-    dz.fill(S::T::ZERO);
+    clear(simd, p);
+    clear(simd, dz);
 }

@@ -1,11 +1,13 @@
 //! Attention of new rows over a cache of old keys and values.
 
-use super::forward::{KEY_BLOCK, Keys, Output, QUERY_TILE, Queries, attend_tile};
-use super::pack::Rows;
+use super::forward::{KEY_BLOCK, Keys, Output, QUERY_TILE, Queries, attend_tile, exponentials, largest};
+use super::pack::{Rows, pack_rows};
 use super::shared::Shared;
+use super::tile::{Lhs, Rhs, Size, Start, strips};
 use super::{Attention, WORTH_SPLITTING, for_each};
-use crate::Real;
-use crate::simd::LANES;
+use crate::buffer::with_scratch;
+use crate::simd::{LANES, Simd};
+use crate::{Real, dispatch};
 
 /// Appends the keys and values of `a.seq_len` new rows to the caches and attends from the new rows to all rows so far.
 ///
@@ -47,9 +49,24 @@ pub fn attention_decode<T: Real>(
     append(a, past, one_head, qkv, k_cache, v_cache);
 
     let y = Shared::new(y);
-    let n_tile = (t * group).div_ceil(QUERY_TILE);
     let split =
         past.iter().map(|&past| Attention { batch: 1, ..a }.flops(past)).sum::<usize>() >= WORTH_SPLITTING;
+    if t * group == 1 {
+        // Without company a row is little work, which the bookkeeping of tiles would double: all heads in one call.
+        let heads = if split { 1 } else { a.n_head };
+        return for_each(a.batch * a.n_head / heads, split, |task| {
+            let (b, head) = (task * heads / a.n_head, task * heads % a.n_head);
+            let queries = &qkv[b * a.qkv_width() + head * d..][..heads * d];
+            let cached = task * heads * one_head..(task + 1) * heads * one_head;
+            let keys = Keys { strips: &k_cache[cached.clone()], values: &v_cache[cached] };
+            // SAFETY: the results of this task's heads, which no other task has.
+            let y = unsafe { y.range(task * heads * d, heads * d) };
+            with_scratch(2 * a.width() + KEY_BLOCK, |work| {
+                attend_row(d, past[b] + 1, a.log2_factor(), queries, keys, y, work);
+            });
+        });
+    }
+    let n_tile = (t * group).div_ceil(QUERY_TILE);
     for_each(a.batch * a.n_kv_head * n_tile, split, |task| {
         let (head, tile) = (task / n_tile, task % n_tile);
         let (b, kv) = (head / a.n_kv_head, head % a.n_kv_head);
@@ -76,6 +93,65 @@ pub fn attention_decode<T: Real>(
         };
         attend_tile(KEY_BLOCK, queries, keys, output);
     });
+}
+
+dispatch! {
+    /// A single row of queries against the first `seen` keys of each of its heads, whose caches follow one another: the
+    /// order of operations is that of `attend`.
+    fn attend_row<T>(
+        d: usize, seen: usize, factor: T, queries: &[T], keys: Keys<'_, T>, y: &mut [T], work: &mut [T],
+    ) = attend_row_on
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
+fn attend_row_on<S: Simd>(
+    simd: S,
+    d: usize,
+    seen: usize,
+    factor: S::T,
+    queries: &[S::T],
+    keys: Keys<'_, S::T>,
+    y: &mut [S::T],
+    work: &mut [S::T],
+) {
+    let width = d.next_multiple_of(LANES);
+    let (q, work) = work.split_at_mut(width);
+    let (o, scores) = work.split_at_mut(width);
+    let one_head = keys.values.len() / (queries.len() / d);
+    let rows = Rows { src: queries, stride: d, group: 1, d };
+    for (h, y) in y.chunks_exact_mut(d).enumerate() {
+        let k = &keys.strips[h * one_head..][..one_head];
+        let v = &keys.values[h * one_head..][..one_head];
+        pack_rows(simd, rows, h, 1, factor, q);
+        let (mut maximum, mut sum) = (S::T::NEG_INFINITY, simd.zero());
+        for key in (0..seen).step_by(KEY_BLOCK) {
+            let n = KEY_BLOCK.min(seen - key);
+            let size = Size { rows: 1, vectors: n.div_ceil(LANES), k: d };
+            let q = Lhs { data: q, ld: width };
+            strips::<S, 1, false>(simd, size, q, Rhs::strips(k, key, d), Start::Zero, scores, KEY_BLOCK);
+
+            let block = &mut scores[..size.vectors * LANES];
+            let new = largest(simd, block, n, maximum);
+            let mut rescale = [S::T::ONE; LANES];
+            if key > 0 {
+                let factor = S::T::exp2(simd, simd.sub(simd.splat(maximum), simd.splat(new)));
+                sum = simd.mul(factor, sum);
+                rescale = simd.array(factor);
+            }
+            sum = exponentials(simd, block, n, new, sum);
+            maximum = new;
+
+            let start = if key == 0 { Start::Zero } else { Start::Times(&rescale) };
+            let size = Size { rows: 1, vectors: width / LANES, k: n };
+            let p = Lhs { data: scores, ld: KEY_BLOCK };
+            strips::<S, 1, false>(simd, size, p, Rhs::rows(v, key, width), start, o, width);
+        }
+        let reciprocal = simd.div(simd.splat(S::T::ONE), simd.splat(simd.sum_lanes(sum)));
+        for (y, o) in y.chunks_mut(LANES).zip(o.chunks_exact(LANES)) {
+            simd.store_up_to(y, simd.mul_add(reciprocal, simd.load(o), simd.zero()));
+        }
+    }
 }
 
 /// Writes the new rows' keys into their lanes of the strips and their values behind the rows that are there.

@@ -2,7 +2,7 @@
 
 use std::f64::consts::LOG2_E;
 
-use super::pack::{Rows, pack_rows, pack_strips};
+use super::pack::{Rows, pack_rows, pack_strips, place};
 use super::shared::Shared;
 use super::small::small_forward;
 use super::tile::{Lhs, MAX_ROWS, Rhs, Size, Start, groups, product};
@@ -175,7 +175,7 @@ fn attend_on<S: Simd>(
     maxima[..n].fill(S::T::NEG_INFINITY);
     sums[..n * LANES].fill(S::T::ZERO);
     // Row r of the tile sees the keys 0..seen_by(r).
-    let seen_by = |r: usize| past + (first + r) / group + 1;
+    let seen_by = |r: usize| past + place(first + r, group).0 + 1;
 
     for key in (0..seen_by(n - 1)).step_by(key_block) {
         for (r0, r1) in groups(simd, n) {
@@ -190,21 +190,22 @@ fn attend_on<S: Simd>(
             product(size, Lhs { data: &q[r0 * width..], ld: width }, strips, Start::Zero, scores, key_block);
 
             // Scores become 2^(score − maximum); what older blocks have summed is scaled to the new maximum.
-            let (mut old, mut new) = ([S::T::ZERO; LANES], [S::T::ZERO; LANES]);
+            let (mut visible, mut old, mut new) = ([0; LANES], [S::T::ZERO; LANES], [S::T::ZERO; LANES]);
             for r in 0..rows {
-                let visible = seen_by(r0 + r).saturating_sub(key).min(seen);
+                visible[r] = seen_by(r0 + r).saturating_sub(key).min(seen);
                 old[r] = maxima[r0 + r];
-                new[r] =
-                    mask_and_maximum(simd, &mut scores[r * key_block..][..vectors * LANES], visible, old[r]);
+                new[r] = largest(simd, &scores[r * key_block..][..vectors * LANES], visible[r], old[r]);
             }
             maxima[r0..r1].copy_from_slice(&new[..rows]);
-            let rescale = simd.array(S::T::exp2(simd, simd.sub(simd.load(&old), simd.load(&new))));
+            let mut rescale = [S::T::ONE; LANES];
+            if key > 0 {
+                rescale = simd.array(S::T::exp2(simd, simd.sub(simd.load(&old), simd.load(&new))));
+            }
             for r in 0..rows {
-                let visible = seen_by(r0 + r).saturating_sub(key).min(seen);
                 let sum = &mut sums[(r0 + r) * LANES..];
                 let before = simd.mul(simd.splat(rescale[r]), simd.load(sum));
                 let row = &mut scores[r * key_block..][..vectors * LANES];
-                simd.store(sum, exponentials(simd, row, visible, new[r], before));
+                simd.store(sum, exponentials(simd, row, visible[r], new[r], before));
             }
 
             let start = if key == 0 { Start::Zero } else { Start::Times(&rescale) };
@@ -223,7 +224,7 @@ fn attend_on<S: Simd>(
         let log2 = simd.mul(S::T::ln(simd, simd.load(&sum)), simd.splat(S::T::from_f64(LOG2_E)));
         let log2 = simd.array(log2);
         for (i, r) in (r0..n.min(r0 + LANES)).enumerate() {
-            let (t, h) = ((first + r) / group, (first + r) % group);
+            let (t, h) = place(first + r, group);
             // SAFETY: only the task of this tile holds the results of its rows and head.
             let y = unsafe { output.y.range(output.y_start + t * output.y_stride + h * d, d) };
             let factor = simd.splat(reciprocal[i]);
@@ -239,19 +240,17 @@ fn attend_on<S: Simd>(
     }
 }
 
-/// Hides what lies behind the first `visible` scores and returns the largest of them and `maximum`.
+/// The largest of the first `visible` scores and `maximum`.
 #[inline(always)]
-pub(super) fn mask_and_maximum<S: Simd>(simd: S, scores: &mut [S::T], visible: usize, maximum: S::T) -> S::T {
-    let hidden = simd.splat(S::T::NEG_INFINITY);
-    let mut max = hidden;
-    let (full, rest) = scores.split_at_mut(visible / LANES * LANES);
+pub(super) fn largest<S: Simd>(simd: S, scores: &[S::T], visible: usize, maximum: S::T) -> S::T {
+    let mut max = simd.splat(S::T::NEG_INFINITY);
+    let (full, rest) = scores.split_at(visible / LANES * LANES);
     for s in full.chunks_exact(LANES) {
         max = simd.max(simd.load(s), max);
     }
     if !visible.is_multiple_of(LANES) {
-        let s = simd.select(first_lanes(simd, visible % LANES), simd.load(rest), hidden);
-        simd.store(rest, s);
-        max = simd.max(s, max);
+        let hidden = simd.splat(S::T::NEG_INFINITY);
+        max = simd.max(simd.select(first_lanes(simd, visible % LANES), simd.load(rest), hidden), max);
     }
     let max = simd.max_lane(max);
     if max > maximum { max } else { maximum }
@@ -269,14 +268,35 @@ pub(super) fn first_lanes<S: Simd>(simd: S, n: usize) -> S::M {
 
 /// Scores become 2^(score − maximum), zero behind the first `visible`. Returns `sum` plus them, lane by lane.
 #[inline(always)]
-fn exponentials<S: Simd>(simd: S, scores: &mut [S::T], visible: usize, maximum: S::T, mut sum: S::V) -> S::V {
+pub(super) fn exponentials<S: Simd>(
+    simd: S,
+    scores: &mut [S::T],
+    visible: usize,
+    maximum: S::T,
+    mut sum: S::V,
+) -> S::V {
     let maximum = simd.splat(maximum);
-    let (seen, unseen) = scores.split_at_mut(visible.next_multiple_of(LANES));
-    for s in seen.chunks_exact_mut(LANES) {
+    let (full, mut rest) = scores.split_at_mut(visible / LANES * LANES);
+    for s in full.chunks_exact_mut(LANES) {
         let p = S::T::exp2(simd, simd.sub(simd.load(s), maximum));
         sum = simd.add(sum, p);
         simd.store(s, p);
     }
-    unseen.fill(S::T::ZERO);
+    if !visible.is_multiple_of(LANES) {
+        let p = S::T::exp2(simd, simd.sub(simd.load(rest), maximum));
+        let p = simd.select(first_lanes(simd, visible % LANES), p, simd.zero());
+        sum = simd.add(sum, p);
+        simd.store(rest, p);
+        rest = &mut rest[LANES..];
+    }
+    clear(simd, rest);
     sum
+}
+
+/// Zeros, a few vectors of them: less than a call of `memset` would take.
+#[inline(always)]
+pub(super) fn clear<S: Simd>(simd: S, x: &mut [S::T]) {
+    for line in x.as_chunks_mut::<LANES>().0 {
+        simd.store(line, simd.zero());
+    }
 }

@@ -11,6 +11,7 @@ use std::f64::consts::{LN_2, LOG2_E};
 use rayon::prelude::*;
 
 use super::Attention;
+use super::pack::place;
 use super::tile::Line;
 use crate::buffer::with_scratch;
 use crate::kernels::Grad;
@@ -42,17 +43,19 @@ impl Attention {
 
     /// Keys that row r sees.
     fn visible(&self, r: usize) -> usize {
-        r / self.group() + 1
+        place(r, self.group()).0 + 1
     }
 
     /// Where row r begins, counted from row 0, in the fused queries, keys and values.
     fn query(&self, r: usize) -> usize {
-        r / self.group() * self.qkv_width() + r % self.group() * self.head_size
+        let (t, h) = place(r, self.group());
+        t * self.qkv_width() + h * self.head_size
     }
 
     /// Where row r begins, counted from row 0, in the output.
     fn output(&self, r: usize) -> usize {
-        r / self.group() * self.y_width() + r % self.group() * self.head_size
+        let (t, h) = place(r, self.group());
+        t * self.y_width() + h * self.head_size
     }
 }
 

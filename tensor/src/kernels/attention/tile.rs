@@ -129,7 +129,7 @@ fn in_groups<S: Simd, const TRANSPOSED: bool>(
 
 /// All columns of `R` rows, as many vectors at a time as registers can accumulate.
 #[inline(always)]
-fn strips<S: Simd, const R: usize, const TRANSPOSED: bool>(
+pub(super) fn strips<S: Simd, const R: usize, const TRANSPOSED: bool>(
     simd: S,
     size: Size,
     a: Lhs<'_, S::T>,
@@ -236,5 +236,11 @@ fn accumulate<S: Simd, const R: usize, const V: usize>(
 #[inline(always)]
 pub(super) fn groups<S: Simd>(_simd: S, n: usize) -> impl Iterator<Item = (usize, usize)> {
     let parts = n.div_ceil(S::TILE_ROWS);
-    (0..parts).map(move |i| (i * n / parts, (i + 1) * n / parts))
+    let (rows, more) = if parts <= 1 { (n, 0) } else { (n / parts, n % parts) };
+    let mut end = 0;
+    (0..parts).map(move |i| {
+        let start = end;
+        end += rows + usize::from(i < more);
+        (start, end)
+    })
 }

@@ -1,7 +1,7 @@
 //! The attention weights themselves, to look at.
 
 use super::Attention;
-use super::forward::mask_and_maximum;
+use super::forward::{exponentials, largest};
 use super::pack::{Rows, pack_rows, pack_strips};
 use super::tile::{Lhs, Rhs, Size, Start, product};
 use crate::buffer::with_scratch;
@@ -57,13 +57,8 @@ fn one_head_on<S: Simd>(
         let strips = Rhs::strips(strips, 0, k.d);
         product(size, Lhs { data: query, ld: k.d }, strips, Start::Zero, scores, padded);
         let scores = &mut scores[..size.vectors * LANES];
-        let maximum = simd.splat(mask_and_maximum(simd, scores, i + 1, S::T::NEG_INFINITY));
-        let mut sum = simd.zero();
-        for s in scores.chunks_exact_mut(LANES) {
-            let p = S::T::exp2(simd, simd.sub(simd.load(s), maximum));
-            sum = simd.add(sum, p);
-            simd.store(s, p);
-        }
+        let maximum = largest(simd, scores, i + 1, S::T::NEG_INFINITY);
+        let sum = exponentials(simd, scores, i + 1, maximum, simd.zero());
         let sum = simd.splat(simd.sum_lanes(sum));
         let (seen, unseen) = weights.split_at_mut(i + 1);
         for (w, s) in seen.chunks_mut(LANES).zip(scores.chunks_exact(LANES)) {
