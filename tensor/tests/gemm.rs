@@ -217,6 +217,13 @@ fn rows_that_lie_pages_apart_are_right() {
 }
 
 #[test]
+fn a_large_a_in_columns_is_right() {
+    for a in [Layout::Columns, Layout::Sparse] {
+        Case { a, add: true, ..Case::new((271, 130, 520)) }.check::<f32>();
+    }
+}
+
+#[test]
 fn any_strides_are_right() {
     for (a, b) in
         [(Layout::Sparse, Layout::Rows), (Layout::Rows, Layout::Sparse), (Layout::Sparse, Layout::Sparse)]

@@ -9,7 +9,7 @@ use super::tile::{Ends, sweep};
 use crate::Real;
 use crate::buffer::with_scratch;
 use crate::dispatch;
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Level, Simd, level};
 
 /// Rows of B in a block: 14 rows of A of this length are most of a 32 KiB first-level cache.
 const BLOCK_K: usize = 512;
@@ -126,9 +126,15 @@ impl<T: Real> Job<'_, T> {
             && m > FEW_ROWS
             && self.whole_cols >= PANEL_STRIPS * STRIP
             && k > 64
-            && strided_by_pages(a_stride);
+            && (strided_by_pages(a_stride) || self.a.col_stride != 1 && m * k > most_in_columns());
         Plan { path, kc, nc, b_scratch, a_scratch: if pack_a { panel_len(kc) } else { 0 } }
     }
+}
+
+/// Elements of an A that lies in columns from which on it is packed. The six rows of AVX2's tile use a third of each cache
+/// line of such an A, so that it comes three times from beyond the second-level cache; the fourteen of AVX-512 use it all.
+fn most_in_columns() -> usize {
+    if level() == Level::Avx512 { usize::MAX } else { 1 << 17 }
 }
 
 dispatch! {
