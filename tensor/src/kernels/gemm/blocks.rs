@@ -14,12 +14,24 @@ use crate::simd::{LANES, Level, Simd, level};
 /// Rows of B in a block: 14 rows of A of this length are most of a 32 KiB first-level cache.
 const BLOCK_K: usize = 512;
 
-/// Elements of B in a block: 600 KB of a 1 MiB second-level cache, the rest is for A and C. Blocks of 100,000 to 200,000
-/// differ by less than the noise where B comes from the cache; narrow ones win where it comes from memory.
-const BLOCK_B: usize = 150_000;
+/// Elements of matrices that fit the second-level cache, and so decide how they are read.
+struct Fit {
+    /// B in a block, beside which there is room for A and C.
+    block: usize,
+    /// The largest B that is read where it lies: as a whole it stays in the cache.
+    b_in_place: usize,
+    /// The largest A that lies in columns and is read where it lies.
+    a_in_columns: usize,
+}
 
-/// The largest B that is read where it lies: as a whole it stays in the second-level cache.
-const IN_PLACE_B: usize = 400 * 400;
+/// For 1 MiB, which processors with AVX-512 have at least. Blocks of 100,000 to 200,000 differ by less than the noise where B
+/// comes from the cache; narrow ones win where it comes from memory. The fourteen rows of the tile use whole cache lines of an
+/// A in columns.
+const WIDE: Fit = Fit { block: 150_000, b_in_place: 400 * 400, a_in_columns: usize::MAX };
+
+/// For 512 KiB, which processors without AVX-512 have or less. Six rows use a third of each line of an A in columns, which
+/// then comes three times from beyond the cache.
+const NARROW: Fit = Fit { block: 75_000, b_in_place: 60_000, a_in_columns: 1 << 17 };
 
 /// Rows of B above which those that lie a multiple of [`PAGE`] apart are packed: a strip of more rows than this
 /// finds no room in the few sets of the second-level cache that such addresses map to.
@@ -54,7 +66,7 @@ pub(super) struct Job<'a, T> {
     pub(super) whole_cols: usize,
 }
 
-/// How a job is done; follows from shape and strides alone.
+/// How a job is done; follows from shape, strides and instruction set alone, and shows in no bit of the result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Plan {
     path: Path,
@@ -95,6 +107,7 @@ impl<T: Real> Job<'_, T> {
 
     fn plan(&self) -> Plan {
         let (m, n, k) = (self.a.rows, self.c.cols, self.a.cols);
+        let fit = if level() == Level::Avx512 { WIDE } else { NARROW };
         let strided_by_pages = |stride: usize| stride > 0 && (stride * size_of::<T>()).is_multiple_of(PAGE);
         let kc = even_part(k, BLOCK_K, 1);
         let mut nc = n;
@@ -104,15 +117,23 @@ impl<T: Real> Job<'_, T> {
             Right::Plain(b) if b.col_stride == 1 && m <= FEW_ROWS => Path::FewRows,
             Right::Plain(b)
                 if b.col_stride == 1
-                    && k * n <= IN_PLACE_B
+                    && k * n <= fit.b_in_place
                     && !(k > IN_PLACE_PAGES && strided_by_pages(b.row_stride)) =>
             {
                 Path::InPlace
             }
             Right::Plain(_) => Path::Blocked,
         };
+        let a_stride = if self.a.col_stride == 1 { self.a.row_stride } else { self.a.col_stride };
+        let pack_a = path != Path::FewRows
+            && m > FEW_ROWS
+            && self.whole_cols >= PANEL_STRIPS * STRIP
+            && k > 64
+            && (strided_by_pages(a_stride) || self.a.col_stride != 1 && m * k > fit.a_in_columns);
         if matches!(path, Path::Packed | Path::Blocked) {
-            let most = if m <= FEW_ROWS { STRIP } else { BLOCK_B / kc };
+            // Each block of B meets all of A: where that is copied for it, the fewer blocks the better.
+            let block = if pack_a { WIDE.block } else { fit.block };
+            let most = if m <= FEW_ROWS { STRIP } else { block / kc };
             nc = even_part(n, most, STRIP);
         }
         let b_scratch = match path {
@@ -121,20 +142,8 @@ impl<T: Real> Job<'_, T> {
             Path::InPlace => kc * STRIP,
             Path::Blocked => packed_len(kc, nc),
         };
-        let a_stride = if self.a.col_stride == 1 { self.a.row_stride } else { self.a.col_stride };
-        let pack_a = path != Path::FewRows
-            && m > FEW_ROWS
-            && self.whole_cols >= PANEL_STRIPS * STRIP
-            && k > 64
-            && (strided_by_pages(a_stride) || self.a.col_stride != 1 && m * k > most_in_columns());
         Plan { path, kc, nc, b_scratch, a_scratch: if pack_a { panel_len(kc) } else { 0 } }
     }
-}
-
-/// Elements of an A that lies in columns from which on it is packed. The six rows of AVX2's tile use a third of each cache
-/// line of such an A, so that it comes three times from beyond the second-level cache; the fourteen of AVX-512 use it all.
-fn most_in_columns() -> usize {
-    if level() == Level::Avx512 { usize::MAX } else { 1 << 17 }
 }
 
 dispatch! {
