@@ -11,27 +11,26 @@ use crate::buffer::with_scratch;
 use crate::dispatch;
 use crate::simd::{LANES, Level, Simd, level};
 
-/// Rows of B in a block: 14 rows of A of this length are most of a 32 KiB first-level cache.
-const BLOCK_K: usize = 512;
-
-/// Elements of matrices that fit the second-level cache, and so decide how they are read.
+/// How much of a matrix fits the caches, which decides how it is read.
 struct Fit {
-    /// B in a block, beside which there is room for A and C.
+    /// Rows of B in a block.
+    depth: usize,
+    /// Elements of B in a block, beside which there is room for A and C in the second-level cache.
     block: usize,
-    /// The largest B that is read where it lies: as a whole it stays in the cache.
+    /// Elements of the largest B that is read where it lies: as a whole it stays in that cache.
     b_in_place: usize,
-    /// The largest A that lies in columns and is read where it lies.
+    /// Elements of the largest A that lies in columns and is read where it lies.
     a_in_columns: usize,
 }
 
-/// For 1 MiB, which processors with AVX-512 have at least. Blocks of 100,000 to 200,000 differ by less than the noise where B
-/// comes from the cache; narrow ones win where it comes from memory. The fourteen rows of the tile use whole cache lines of an
-/// A in columns.
-const WIDE: Fit = Fit { block: 150_000, b_in_place: 400 * 400, a_in_columns: usize::MAX };
+/// For a second level of 1 MiB, which processors with AVX-512 have at least. Fourteen rows of A of this depth are most of a
+/// first level of 32 KiB. Blocks of 100,000 to 200,000 differ by less than the noise where B comes from the cache; narrow ones
+/// win where it comes from memory. The tile's fourteen rows use whole cache lines of an A in columns.
+const WIDE: Fit = Fit { depth: 512, block: 150_000, b_in_place: 400 * 400, a_in_columns: usize::MAX };
 
-/// For 512 KiB, which processors without AVX-512 have or less. Six rows use a third of each line of an A in columns, which
-/// then comes three times from beyond the cache.
-const NARROW: Fit = Fit { block: 75_000, b_in_place: 60_000, a_in_columns: 1 << 17 };
+/// For 512 KiB, which processors without AVX-512 have or less. Here it is a strip of B that stays in the first level. Six rows
+/// use a third of each line of an A in columns, which then comes three times from beyond the cache.
+const NARROW: Fit = Fit { depth: 256, block: 75_000, b_in_place: 60_000, a_in_columns: 1 << 17 };
 
 /// Rows of B above which those that lie a multiple of [`PAGE`] apart are packed: a strip of more rows than this
 /// finds no room in the few sets of the second-level cache that such addresses map to.
@@ -109,7 +108,8 @@ impl<T: Real> Job<'_, T> {
         let (m, n, k) = (self.a.rows, self.c.cols, self.a.cols);
         let fit = if level() == Level::Avx512 { WIDE } else { NARROW };
         let strided_by_pages = |stride: usize| stride > 0 && (stride * size_of::<T>()).is_multiple_of(PAGE);
-        let kc = even_part(k, BLOCK_K, 1);
+        // Cutting once costs more, by another visit to C, than it gains.
+        let kc = if k <= WIDE.depth { k.max(1) } else { even_part(k, fit.depth, 1) };
         let mut nc = n;
         let path = match self.b {
             Right::Packed(_) => Path::Packed,
