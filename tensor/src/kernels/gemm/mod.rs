@@ -45,7 +45,7 @@ impl<T> Default for Epilogue<'_, T> {
 
 /// C = A · B, plus what `epilogue` says. A is (m, k), B (k, n), C (m, n); a product over k = 0 is zero.
 ///
-/// From 10 MFLOP on the work is split over the threads of the current rayon pool.
+/// From 4 MFLOP on the work is split over the threads of the current rayon pool.
 ///
 /// # Panics
 /// If the shapes do not fit, or bias or residual are too short.
