@@ -253,6 +253,7 @@ fn decoding_gives_the_bits_of_the_forward_pass() {
             decoding_repeats_the_forward_pass::<f32>(a, 16, &[1]);
         }
         decoding_repeats_the_forward_pass::<f64>(sizes(2, 20, 2, 1, 5), 20, &[3, 1]);
+        decoding_repeats_the_forward_pass::<f64>(sizes(2, 20, 2, 2, 5), 20, &[1]);
     });
 }
 
@@ -297,22 +298,23 @@ fn any_lengths_decode_together(n_kv_head: usize, lengths: &[usize]) {
 
 #[test]
 fn many_keys_are_split_over_threads_head_by_head() {
-    // Together they are worth splitting, each alone is not.
-    let (past, a) = (10_000, sizes(1, 1, 4, 4, 64));
-    let one = sizes(1, 1, 1, 1, 64);
+    // Together the heads of these two sequences are worth splitting, none alone is.
+    const PAST: [usize; 2] = [6000, 4500];
+    let (capacity, a, one) = (6001, sizes(2, 1, 4, 4, 64), sizes(1, 1, 1, 1, 64));
     let qkv = random::<f32>(a.qkv_len(), 3);
-    let mut k_cache = random::<f32>(a.cache_len(past + 1), 4);
+    let mut k_cache = random::<f32>(a.cache_len(capacity), 4);
     let mut v_cache = random::<f32>(k_cache.len(), 5);
     let mut y = vec![0.0; a.y_len()];
-    attention_decode(a, &[past], past + 1, &qkv, &mut k_cache, &mut v_cache, &mut y);
-    let len = one.cache_len(past + 1);
-    for (h, y) in y.chunks(64).enumerate() {
-        let part = |first: usize| &qkv[(first * 4 + h) * 64..][..64];
+    attention_decode(a, &PAST, capacity, &qkv, &mut k_cache, &mut v_cache, &mut y);
+    let len = one.cache_len(capacity);
+    for (head, y) in y.chunks(64).enumerate() {
+        let (b, h) = (head / 4, head % 4);
+        let part = |which: usize| &qkv[b * a.qkv_width() + (which * 4 + h) * 64..][..64];
         let qkv = [part(0), part(1), part(2)].concat();
-        let (k, v) = (&mut k_cache[h * len..][..len], &mut v_cache[h * len..][..len]);
+        let (k, v) = (&mut k_cache[head * len..][..len], &mut v_cache[head * len..][..len]);
         let mut alone = vec![0.0; one.y_len()];
-        attention_decode(one, &[past], past + 1, &qkv, k, v, &mut alone);
-        assert!(bits(y) == bits(&alone), "head {h} differs from itself alone");
+        attention_decode(one, &[PAST[b]], capacity, &qkv, k, v, &mut alone);
+        assert!(bits(y) == bits(&alone), "head {h} of sequence {b} differs from itself alone");
     }
 }
 

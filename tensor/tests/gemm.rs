@@ -174,8 +174,8 @@ const PATHS: [(usize, usize, usize); 12] = [
     (4, 33, 600),    // few rows, several blocks of k if B is transposed
     (64, 64, 64),    // in place
     (50, 65, 27),    // in place with a ragged strip
-    (29, 100, 700),  // in place, two blocks of k
-    (13, 257, 1100), // blocked, ragged, three blocks of k
+    (29, 100, 590),  // in place, several blocks of k
+    (13, 257, 1100), // blocked, ragged, several blocks of k
     (70, 1030, 400), // blocked, several blocks of columns
     (20, 5000, 40),  // blocked, wide
     (300, 31, 200),  // tall
@@ -196,7 +196,7 @@ fn all_four_transpositions_agree_on_every_path() {
 
 #[test]
 fn epilogues_follow_the_chain_in_order() {
-    for shape in [(5, 33, 7), (3, 50, 9), (17, 64, 1030), (9, 40, 0), (2, 30, 0), (130, 520, 100)] {
+    for shape in [(5, 33, 7), (3, 50, 9), (17, 58, 1030), (9, 40, 0), (2, 30, 0), (130, 520, 100)] {
         for bits in 0..8 {
             let (add, bias, residual) = (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0);
             Case { add, bias, residual, ..Case::new(shape) }.check::<f32>();
@@ -218,9 +218,9 @@ fn rows_that_lie_pages_apart_are_right() {
 
 #[test]
 fn a_large_a_in_columns_is_right() {
-    for a in [Layout::Columns, Layout::Sparse] {
-        Case { a, add: true, ..Case::new((271, 130, 520)) }.check::<f32>();
-    }
+    // On one thread: the pieces of a product that is split are not large.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    pool.install(|| Case { a: Layout::Columns, add: true, ..Case::new((271, 130, 520)) }.check::<f32>());
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Rows that the matrix-product tile keeps in registers beside [`Simd::TILE_VECTORS`] vectors of columns.
     const TILE_ROWS: usize;
-    /// Vectors of columns in the tile of a matrix product.
+    /// Vectors of columns in the tile of a matrix product, if it has all its rows.
     const TILE_VECTORS: usize;
 
     /// Makes the token.

@@ -52,7 +52,8 @@ pub fn attention_decode<T: Real>(
     let split =
         past.iter().map(|&past| Attention { batch: 1, ..a }.flops(past)).sum::<usize>() >= WORTH_SPLITTING;
     if t * group == 1 {
-        // Without company a row is little work, which the bookkeeping of tiles would double: all heads in one call.
+        // Without company a row is little work, which the bookkeeping of tiles would double: all heads in one call, unless
+        // each is worth a thread.
         let heads = if split { 1 } else { a.n_head };
         return for_each(a.batch * a.n_head / heads, split, |task| {
             let (b, head) = (task * heads / a.n_head, task * heads % a.n_head);
@@ -128,16 +129,16 @@ fn attend_row_on<S: Simd>(
         for key in (0..seen).step_by(KEY_BLOCK) {
             let n = KEY_BLOCK.min(seen - key);
             let size = Size { rows: 1, vectors: n.div_ceil(LANES), k: d };
-            let q = Lhs { data: q, ld: width };
-            strips::<S, 1, false>(simd, size, q, Rhs::strips(k, key, d), Start::Zero, scores, KEY_BLOCK);
+            let query = Lhs { data: q, ld: width };
+            strips::<S, 1, false>(simd, size, query, Rhs::strips(k, key, d), Start::Zero, scores, KEY_BLOCK);
 
             let block = &mut scores[..size.vectors * LANES];
             let new = largest(simd, block, n, maximum);
             let mut rescale = [S::T::ONE; LANES];
             if key > 0 {
-                let factor = S::T::exp2(simd, simd.sub(simd.splat(maximum), simd.splat(new)));
-                sum = simd.mul(factor, sum);
-                rescale = simd.array(factor);
+                let older = S::T::exp2(simd, simd.sub(simd.splat(maximum), simd.splat(new)));
+                sum = simd.mul(older, sum);
+                rescale = simd.array(older);
             }
             sum = exponentials(simd, block, n, new, sum);
             maximum = new;

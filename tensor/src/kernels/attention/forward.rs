@@ -293,7 +293,7 @@ pub(super) fn exponentials<S: Simd>(
     sum
 }
 
-/// Zeros, a few vectors of them: less than a call of `memset` would take.
+/// Makes the whole vectors of `x` zero.
 #[inline(always)]
 pub(super) fn clear<S: Simd>(simd: S, x: &mut [S::T]) {
     for line in x.as_chunks_mut::<LANES>().0 {

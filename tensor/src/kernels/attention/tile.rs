@@ -187,15 +187,20 @@ pub(super) fn tile<S: Simd, const R: usize, const V: usize, const TRANSPOSED: bo
     }
     if k > 0 {
         // Cut to what k terms touch: the checks of the loop then compare with a length in a register.
-        let columns: [&[Line<S::T>]; V] =
-            std::array::from_fn(|v| &b.lines[v * b.across..][..(k - 1) * b.step + 1]);
+        let mut columns: [&[Line<S::T>]; V] = [&[]; V];
+        for v in 0..V {
+            columns[v] = &b.lines[v * b.across..][..(k - 1) * b.step + 1];
+        }
         if TRANSPOSED {
             for i in 0..k {
                 let column: &[S::T; R] = a.data[i * a.ld..].first_chunk().expect("R rows");
                 sums = accumulate(simd, sums, &columns, i * b.step, |r| column[r]);
             }
         } else {
-            let rows: [&[S::T]; R] = std::array::from_fn(|r| &a.data[r * a.ld..][..k]);
+            let mut rows: [&[S::T]; R] = [&[]; R];
+            for r in 0..R {
+                rows[r] = &a.data[r * a.ld..][..k];
+            }
             for i in 0..k {
                 sums = accumulate(simd, sums, &columns, i * b.step, |r| rows[r][i]);
             }
@@ -236,6 +241,7 @@ fn accumulate<S: Simd, const R: usize, const V: usize>(
 #[inline(always)]
 pub(super) fn groups<S: Simd>(_simd: S, n: usize) -> impl Iterator<Item = (usize, usize)> {
     let parts = n.div_ceil(S::TILE_ROWS);
+    // Mostly without a division, which a small product would notice.
     let (rows, more) = if parts <= 1 { (n, 0) } else { (n / parts, n % parts) };
     let mut end = 0;
     (0..parts).map(move |i| {

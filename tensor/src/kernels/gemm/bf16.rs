@@ -18,7 +18,7 @@ use crate::{Real, buffer::with_scratch, dispatch};
 /// Pairs along k in a block: 14 rows of A of this length are most of a 32 KiB first-level cache.
 const BLOCK_PAIRS: usize = 512;
 
-/// Pairs of B in a block: as many bytes as a block of `f32`.
+/// Pairs of B in a block: as many bytes as a block of `f32` at AVX-512.
 const BLOCK_B: usize = 150_000;
 
 /// The most rows of A in its panel at any level.

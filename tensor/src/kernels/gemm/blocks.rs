@@ -23,13 +23,13 @@ struct Fit {
     a_in_columns: usize,
 }
 
-/// For a second level of 1 MiB, which processors with AVX-512 have at least. Fourteen rows of A of this depth are most of a
+/// For a second level of 1 MiB, which most processors with AVX-512 have at least. Fourteen rows of A of this depth are most of a
 /// first level of 32 KiB. Blocks of 100,000 to 200,000 differ by less than the noise where B comes from the cache; narrow ones
 /// win where it comes from memory. The tile's fourteen rows use whole cache lines of an A in columns.
 const WIDE: Fit = Fit { depth: 512, block: 150_000, b_in_place: 400 * 400, a_in_columns: usize::MAX };
 
-/// For 512 KiB, which processors without AVX-512 have or less. Here it is a strip of B that stays in the first level. Six rows
-/// use a third of each line of an A in columns, which then comes three times from beyond the cache.
+/// For 512 KiB, as many processors without AVX-512 have. Six rows of A and the strip of B that passes by fit the first level
+/// together. Six rows use a third of each line of an A in columns, which then comes three times from beyond the cache.
 const NARROW: Fit = Fit { depth: 256, block: 75_000, b_in_place: 60_000, a_in_columns: 1 << 17 };
 
 /// Rows of B above which those that lie a multiple of [`PAGE`] apart are packed: a strip of more rows than this
@@ -61,7 +61,7 @@ pub(super) struct Job<'a, T> {
     pub(super) b: Right<'a, T>,
     pub(super) c: MatMut<'a, T>,
     pub(super) ends: Ends<'a, T>,
-    /// Columns of the whole product, which decide for each of its pieces whether A is copied.
+    /// Columns of the whole product, which have a say in whether its pieces copy A.
     pub(super) whole_cols: usize,
 }
 
@@ -129,7 +129,7 @@ impl<T: Real> Job<'_, T> {
             && m > FEW_ROWS
             && self.whole_cols >= PANEL_STRIPS * STRIP
             && k > 64
-            && (strided_by_pages(a_stride) || self.a.col_stride != 1 && m * k > fit.a_in_columns);
+            && (strided_by_pages(a_stride) || self.a.row_stride == 1 && m * k > fit.a_in_columns);
         if matches!(path, Path::Packed | Path::Blocked) {
             // Each block of B meets all of A: where that is copied for it, the fewer blocks the better.
             let block = if pack_a { WIDE.block } else { fit.block };

@@ -1,5 +1,5 @@
 //! Packing of A, where reading it in place would keep missing the cache: rows or columns that lie whole pages apart
-//! share a few of its sets.
+//! share a few of its sets, and a large A in columns gives a narrow tile a part of each line only.
 
 use super::mat::Mat;
 use crate::simd::{LANES, Simd};

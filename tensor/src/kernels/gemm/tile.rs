@@ -93,8 +93,8 @@ fn row_block<S: Simd, F: Format<S>, const MR: usize>(
     let mut j = 0;
     while j < n {
         let strip = b.at(j, n);
-        // Few rows leave registers free on AVX2 too: with one vector they wait for their own sums.
-        if const { MR * 2 <= S::TILE_ROWS * S::TILE_VECTORS } && n - j > LANES {
+        // One row or two leave registers free on AVX2 too: with one vector they wait for their own sums.
+        if const { S::TILE_VECTORS == 2 || MR * 3 <= S::TILE_ROWS } && n - j > LANES {
             tile::<S, F, MR, 2>(simd, format, a, strip, &mut c, j, ends);
             j += 2 * LANES;
         } else {
