@@ -2,7 +2,7 @@
 
 use std::f64::consts::LN_2;
 
-use super::forward::{clear, first_lanes};
+use super::forward::first_lanes;
 use super::pack::{Rows, pack_rows, pack_strips, place};
 use super::shared::Shared;
 use super::small::small_backward;
@@ -244,6 +244,6 @@ fn row_gradient<S: Simd>(simd: S, p: &mut [S::T], dz: &mut [S::T], visible: usiz
         simd.store(dz, simd.select(mask, dx, simd.zero()));
         (p, dz) = (&mut p[LANES..], &mut dz[LANES..]);
     }
-    clear(simd, p);
-    clear(simd, dz);
+    p.fill(S::T::ZERO);
+    dz.fill(S::T::ZERO);
 }

@@ -289,14 +289,6 @@ pub(super) fn exponentials<S: Simd>(
         simd.store(rest, p);
         rest = &mut rest[LANES..];
     }
-    clear(simd, rest);
+    rest.fill(S::T::ZERO);
     sum
-}
-
-/// Makes the whole vectors of `x` zero.
-#[inline(always)]
-pub(super) fn clear<S: Simd>(simd: S, x: &mut [S::T]) {
-    for line in x.as_chunks_mut::<LANES>().0 {
-        simd.store(line, simd.zero());
-    }
 }

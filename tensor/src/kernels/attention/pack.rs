@@ -71,13 +71,8 @@ pub(super) fn pack_rows<S: Simd>(
     let factor = simd.splat(factor);
     for (r, dst) in dst.chunks_exact_mut(width).take(n).enumerate() {
         rows.prefetch(simd, first + r + AHEAD);
-        let (src, tail) = rows.row(first + r).as_chunks::<LANES>();
-        let dst = dst.as_chunks_mut::<LANES>().0;
-        for (src, dst) in src.iter().zip(&mut *dst) {
-            simd.store(dst, simd.mul(factor, simd.load(src)));
-        }
-        if !tail.is_empty() {
-            simd.store(&mut dst[src.len()], simd.mul(factor, simd.load_up_to(tail)));
+        for (src, dst) in rows.row(first + r).chunks(LANES).zip(dst.chunks_exact_mut(LANES)) {
+            simd.store(dst, simd.mul(factor, simd.load_up_to(src)));
         }
     }
 }
