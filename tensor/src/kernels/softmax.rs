@@ -224,7 +224,7 @@ pub(super) fn exp_in_place<S: Simd>(simd: S, x: &mut [S::T], max: S::T, ahead: &
     let (vectors, rest) = x.as_chunks_mut::<LANES>();
     for (i, x) in vectors.iter_mut().enumerate() {
         if let Some(line) = ahead.get(i * LANES..) {
-            simd.prefetch(line);
+            simd.prefetch(line, 0);
         }
         let e = S::T::exp(simd, simd.sub(simd.load(x), max));
         simd.store(x, e);

@@ -131,8 +131,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
         columns
     }
 
-    /// Asks for the cache line of `src[0]`, if there is one, ahead of its use.
-    fn prefetch(self, src: &[Self::T]);
+    /// Asks for the cache line that lies `distance` elements behind the first of `src`, ahead of its use. It may lie anywhere.
+    fn prefetch<E>(self, src: &[E], distance: usize);
 
     /// Zero in every lane.
     #[inline(always)]

@@ -196,5 +196,5 @@ impl<T: Real, const FMA: bool> Simd for Portable<T, FMA> {
         v[0]
     }
     #[inline(always)]
-    fn prefetch(self, _src: &[T]) {}
+    fn prefetch<E>(self, _src: &[E], _distance: usize) {}
 }

@@ -136,9 +136,9 @@ impl Simd for Avx512 {
         columns
     }
     #[inline(always)]
-    fn prefetch(self, src: &[f32]) {
-        // SAFETY: a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(src.as_ptr().cast()) }
+    fn prefetch<E>(self, src: &[E], distance: usize) {
+        // SAFETY: a prefetch never faults, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(src.as_ptr().wrapping_add(distance).cast()) }
     }
 }
 
@@ -268,9 +268,9 @@ impl Simd for Avx2 {
         columns
     }
     #[inline(always)]
-    fn prefetch(self, src: &[f32]) {
-        // SAFETY: a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(src.as_ptr().cast()) }
+    fn prefetch<E>(self, src: &[E], distance: usize) {
+        // SAFETY: a prefetch never faults, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(src.as_ptr().wrapping_add(distance).cast()) }
     }
 }
 

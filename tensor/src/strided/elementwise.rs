@@ -143,34 +143,19 @@ fn each_pair<S: Simd>(
     for ([i, j], len) in walk.runs(range) {
         let (row, rest) = y.split_at_mut(len);
         y = rest;
-        match strides {
-            [1, 1] => {
-                let (a, b) = (&a[i..i + len], &b[j..j + len]);
-                for ((a, b), y) in a.chunks(LANES).zip(b.chunks(LANES)).zip(row.chunks_mut(LANES)) {
-                    let v = f(simd.load_up_to(a), simd.load_up_to(b));
-                    put(simd, y, v, add);
-                }
+        if strides == [1, 1] {
+            let (a, b) = (&a[i..i + len], &b[j..j + len]);
+            for ((a, b), y) in a.chunks(LANES).zip(b.chunks(LANES)).zip(row.chunks_mut(LANES)) {
+                let v = f(simd.load_up_to(a), simd.load_up_to(b));
+                put(simd, y, v, add);
             }
-            [1, 0] => {
-                let vb = simd.splat(b[j]);
-                for (a, y) in a[i..i + len].chunks(LANES).zip(row.chunks_mut(LANES)) {
-                    put(simd, y, f(simd.load_up_to(a), vb), add);
-                }
-            }
-            [0, 1] => {
-                let va = simd.splat(a[i]);
-                for (b, y) in b[j..j + len].chunks(LANES).zip(row.chunks_mut(LANES)) {
-                    put(simd, y, f(va, simd.load_up_to(b)), add);
-                }
-            }
-            _ => {
-                for (block, y) in row.chunks_mut(LANES).enumerate() {
-                    let first = block * LANES;
-                    let va = lanes(simd, &a[i + first * strides[0]..], strides[0], y.len());
-                    let vb = lanes(simd, &b[j + first * strides[1]..], strides[1], y.len());
-                    put(simd, y, f(va, vb), add);
-                }
-            }
+            continue;
+        }
+        for (block, y) in row.chunks_mut(LANES).enumerate() {
+            let first = block * LANES;
+            let va = lanes(simd, &a[i + first * strides[0]..], strides[0], y.len());
+            let vb = lanes(simd, &b[j + first * strides[1]..], strides[1], y.len());
+            put(simd, y, f(va, vb), add);
         }
     }
 }
@@ -181,14 +166,18 @@ pub(super) fn lanes<S: Simd>(simd: S, x: &[S::T], stride: usize, len: usize) -> 
     match stride {
         0 => simd.splat(x[0]),
         1 => simd.load_up_to(&x[..len]),
-        _ => {
-            let mut lanes = [S::T::ZERO; LANES];
-            for (lane, x) in lanes.iter_mut().zip(x.iter().step_by(stride)).take(len) {
-                *lane = *x;
-            }
-            simd.from_array(lanes)
-        }
+        _ => simd.from_array(gather(x, stride, len)),
     }
+}
+
+/// [`lanes`] that lie apart. By call: written out at each use, this would be most of the code of a kernel.
+#[inline(never)]
+fn gather<T: Real>(x: &[T], stride: usize, len: usize) -> [T; LANES] {
+    let mut lanes = [T::ZERO; LANES];
+    for (lane, x) in lanes.iter_mut().zip(x.iter().step_by(stride)).take(len) {
+        *lane = *x;
+    }
+    lanes
 }
 
 /// Copies the elements of `x` row by row into `out`, or adds them.

@@ -51,7 +51,7 @@ impl<T: Real> Rows<'_, T> {
         let start = self.start(r);
         if let Some(row) = self.src.get(start..start + self.d) {
             for line in row.chunks(LANES) {
-                simd.prefetch(line);
+                simd.prefetch(line, 0);
             }
         }
     }

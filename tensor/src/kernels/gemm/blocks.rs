@@ -3,7 +3,7 @@
 use super::bf16::PackedBf16;
 use super::few_rows::{FEW_ROWS, few_rows};
 use super::mat::{Mat, MatMut};
-use super::pack::{Packed, STRIP, Strips, pack_strips, packed_len};
+use super::pack::{Packed, STRIP, Strips, pack, packed_len};
 use super::panel::panel_len;
 use super::tile::{Ends, sweep};
 use crate::Real;
@@ -171,9 +171,9 @@ fn run_on<S: Simd>(simd: S, job: Job<'_, S::T>, plan: Plan, scratch: &mut [S::T]
                 Right::Plain(b) => {
                     let b = b.block(depth.clone(), cols.clone());
                     if plan.path == Path::InPlace {
-                        in_place(simd, b, b_scratch)
+                        in_place(b, b_scratch)
                     } else {
-                        pack_strips(simd, b, b_scratch);
+                        pack(b, b_scratch);
                         Packed { data: b_scratch, rows: b.rows, cols: b.cols }.strips(0, 0)
                     }
                 }
@@ -199,11 +199,11 @@ fn run_on<S: Simd>(simd: S, job: Job<'_, S::T>, plan: Plan, scratch: &mut [S::T]
 
 /// The strips of a row-major B where it lies, but for a last one that does not fill its vectors.
 #[inline(always)]
-fn in_place<'a, S: Simd>(simd: S, b: Mat<'a, S::T>, scratch: &'a mut [S::T]) -> Strips<'a, S::T> {
+fn in_place<'a, T: Real>(b: Mat<'a, T>, scratch: &'a mut [T]) -> Strips<'a, T> {
     let ragged = !b.cols.is_multiple_of(LANES);
     if ragged {
         let first = b.cols - b.cols % STRIP;
-        pack_strips(simd, b.block(0..b.rows, first..b.cols), scratch);
+        pack(b.block(0..b.rows, first..b.cols), scratch);
     }
     Strips {
         body: b.data,

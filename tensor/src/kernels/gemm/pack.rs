@@ -24,8 +24,9 @@ pub fn pack_into<T: Real>(b: Mat<'_, T>, packed: &mut [T]) {
 }
 
 dispatch! {
-    /// [`pack_strips`] on its own.
-    fn pack<T>(b: Mat<'_, T>, packed: &mut [T]) = pack_strips
+    /// Packs `b` into strips, the last one filled up with zeros. Not a part of the products' functions, whose loops have all the
+    /// registers to themselves.
+    pub(super) fn pack<T>(b: Mat<'_, T>, packed: &mut [T]) = pack_strips
 }
 
 /// A right-hand factor in packed form.
@@ -93,9 +94,9 @@ impl<'a, T> Strips<'a, T> {
     }
 }
 
-/// Packs `b` into strips, the last one filled up with zeros.
+/// See [`pack`].
 #[inline(always)]
-pub(super) fn pack_strips<S: Simd>(simd: S, b: Mat<'_, S::T>, packed: &mut [S::T]) {
+fn pack_strips<S: Simd>(simd: S, b: Mat<'_, S::T>, packed: &mut [S::T]) {
     let (k, n) = (b.rows, b.cols);
     let packed = &mut packed[..packed_len(k, n)];
     if b.col_stride == 1 {
@@ -143,21 +144,44 @@ fn pack_columns<S: Simd>(simd: S, b: Mat<'_, S::T>, packed: &mut [S::T]) {
         let mut p = 0;
         while p < k {
             let rows = (k - p).min(LANES);
-            let mut square = [simd.zero(); LANES];
+            let to = &mut packed[p * STRIP + j..];
             if rows == LANES && cols == LANES {
-                for q in 0..LANES {
-                    square[q] = simd.load(&b.data[(j + q) * b.col_stride + p..]);
-                }
+                pack_square(simd, &b.data[j * b.col_stride + p..], b.col_stride, to);
             } else {
+                let mut square = [simd.zero(); LANES];
                 for q in 0..cols {
                     square[q] = simd.load_up_to(&b.data[(j + q) * b.col_stride + p..][..rows]);
                 }
-            }
-            let square = simd.transpose(square);
-            for q in 0..rows {
-                simd.store(&mut packed[(p + q) * STRIP + j..], square[q]);
+                let square = simd.transpose(square);
+                for q in 0..rows {
+                    simd.store(&mut to[q * STRIP..], square[q]);
+                }
             }
             p += LANES;
         }
+    }
+}
+
+/// [`LANES`] columns of as many elements, which begin `col_stride` apart, as rows [`STRIP`] apart.
+#[inline(always)]
+fn pack_square<S: Simd>(simd: S, from: &[S::T], col_stride: usize, to: &mut [S::T]) {
+    // All that is checked is checked first, so that no vector waits on the stack for it.
+    let zeros = [S::T::ZERO; LANES];
+    let mut columns = [&zeros; LANES];
+    let mut rest = from;
+    for q in 0..LANES {
+        if q > 0 {
+            rest = &rest[col_stride..];
+        }
+        columns[q] = rest.first_chunk().expect("a column of a whole square");
+    }
+    let to = &mut to[..(LANES - 1) * STRIP + LANES];
+    let mut square = [simd.zero(); LANES];
+    for q in 0..LANES {
+        square[q] = simd.load(columns[q]);
+    }
+    let square = simd.transpose(square);
+    for q in 0..LANES {
+        simd.store(&mut to[q * STRIP..], square[q]);
     }
 }

@@ -2,6 +2,7 @@
 //! share a few of its sets, and a large A in columns gives a narrow tile a part of each line only.
 
 use super::mat::Mat;
+use crate::dispatch;
 use crate::simd::{LANES, Simd};
 
 /// Blocks of rows that are packed at a time, so that a visit to a column's page is worth 200 to 400 bytes.
@@ -13,15 +14,23 @@ const MOST_ROWS: usize = 14;
 /// Elements between the end of a packed row and the next, which puts neighbours into different sets of the cache.
 const SKEW: usize = LANES;
 
+/// Columns of A between the one that is copied and the one that is asked for.
+const AHEAD: usize = 8;
+
 /// Elements that [`pack_panel`] needs at most for rows of length `k`.
 pub(super) fn panel_len(k: usize) -> usize {
     PANEL_BLOCKS * (MOST_ROWS * (k + SKEW) + LANES)
 }
 
-/// Copies blocks of as many rows as `heights` says from the top of `a`: a row-major matrix row by row, another into one
-/// matrix of contiguous columns per block.
+dispatch! {
+    /// Copies blocks of as many rows as `heights` says from the top of `a`: a row-major matrix row by row, another into one
+    /// matrix of contiguous columns per block. Apart from the products, as is [`pack`](super::pack::pack).
+    pub(super) fn pack_panel<T>(a: Mat<'_, T>, heights: [usize; PANEL_BLOCKS], panel: &mut [T]) = pack_panel_on
+}
+
+/// See [`pack_panel`].
 #[inline(always)]
-pub(super) fn pack_panel<S: Simd>(
+fn pack_panel_on<S: Simd>(
     simd: S,
     a: Mat<'_, S::T>,
     heights: [usize; PANEL_BLOCKS],
@@ -35,7 +44,11 @@ pub(super) fn pack_panel<S: Simd>(
         }
         return;
     }
+    let rows: usize = heights.iter().sum();
     for p in 0..k {
+        for line in (0..rows).step_by(LANES) {
+            simd.prefetch(a.data, (p + AHEAD) * a.col_stride + line * a.row_stride);
+        }
         let mut i = 0;
         for (block, height) in heights.into_iter().enumerate() {
             let to = &mut panel[block_start(block, k) + p * height..][..LANES];

@@ -1,13 +1,18 @@
 //! Loops 1 and 2: the microkernel, and the sweep of a block of rows over the strips of B.
 
+use std::hint::black_box;
+
 use super::format::{Format, Numbers};
 use super::mat::{Mat, MatMut};
 use super::pack::Strips;
 use super::panel::{PANEL_BLOCKS, pack_panel, packed_block};
 use crate::simd::{LANES, Simd};
 
-/// Steps of k from which on it pays to ask for the next tile of C ahead of time: 1 % at 1536³, lost time at 64³.
+/// Steps of k from which on it pays to ask for the next tiles' operands ahead of time: some per cent at 1536³, lost time at 64³.
 const PREFETCH_K: usize = 128;
+
+/// Rows of B between the one that is multiplied and the one that is asked for: 3 to 6 points of the peak from 512³ on.
+const AHEAD: usize = 12;
 
 /// What happens to an element of C besides its chain of products.
 #[derive(Clone, Copy)]
@@ -46,7 +51,7 @@ pub(super) fn sweep<S: Simd>(
                 for (height, block) in heights.iter_mut().zip(block..blocks) {
                     *height = rows_of(block);
                 }
-                pack_panel(simd, a.block(i..m, 0..k), heights, panel);
+                pack_panel(a.block(i..m, 0..k), heights, panel);
             }
             a_block =
                 packed_block(panel, (block % PANEL_BLOCKS, i - packed_from), (rows, k), a.col_stride == 1);
@@ -129,34 +134,26 @@ fn tile<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
             }
         }
     }
-    // The next tile's part of C is on its way while this one computes.
-    if c.cols > j + width && a.cols >= PREFETCH_K {
-        for i in 0..MR {
-            let row = c.row(i, j + width..c.cols);
-            for v in 0..NV.min(row.len().div_ceil(LANES)) {
-                simd.prefetch(&row[v * LANES..]);
+    if a.cols >= PREFETCH_K {
+        // The next tile's part of C is on its way while this one computes.
+        if c.cols > j + width {
+            for i in 0..MR {
+                let row = c.row(i, j + width..c.cols);
+                for v in 0..NV.min(row.len().div_ceil(LANES)) {
+                    simd.prefetch(row, v * LANES);
+                }
+            }
+        }
+        // So are columns j and on of the next block of rows of A: with the last strip, all of it.
+        if a.col_stride == 1 && j < a.cols {
+            for i in MR..2 * MR {
+                for v in 0..NV {
+                    simd.prefetch(a.data, i * a.row_stride + j + v * LANES);
+                }
             }
         }
     }
-    let last = (MR - 1) * a.row_stride + a.cols.saturating_sub(1) * a.col_stride;
-    assert!(a.cols == 0 || last < a.data.len());
-    assert!(a.cols == 0 || (a.cols - 1) * stride + NV * LANES <= b.len());
-    for p in 0..a.cols {
-        // SAFETY: p < a.cols, so this lies within `b`, as was checked above.
-        let row = unsafe { b.get_unchecked(p * stride..p * stride + NV * LANES) };
-        let mut x = [format.load(simd, row); NV];
-        for v in 1..NV {
-            x[v] = format.load(simd, &row[v * LANES..]);
-        }
-        for i in 0..MR {
-            // SAFETY: i < MR and p < a.cols, so this lies no further than `last`, which was checked above.
-            let w = unsafe { *a.data.get_unchecked(i * a.row_stride + p * a.col_stride) };
-            let w = format.splat(simd, w);
-            for v in 0..NV {
-                acc[i][v] = format.mul_add(simd, w, x[v], acc[i][v]);
-            }
-        }
-    }
+    acc = chains::<S, F, MR, NV>(simd, format, a, (b, stride), acc);
     if let Some(bias) = ends.bias {
         for v in 0..NV {
             let bias = simd.load_up_to(&bias[j + v * LANES..j + width]);
@@ -189,4 +186,48 @@ fn tile<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
             }
         }
     }
+}
+
+/// Continues the accumulators' chains, each over k in order: `MR` rows of A times `NV` vectors of columns of B.
+#[inline(always)]
+fn chains<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
+    simd: S,
+    format: F,
+    a: Mat<'_, F::E>,
+    (b, stride): (&[F::E], usize),
+    mut acc: [[S::V; NV]; MR],
+) -> [[S::V; NV]; MR] {
+    let last = (MR - 1) * a.row_stride + a.cols.saturating_sub(1) * a.col_stride;
+    assert!(a.cols == 0 || last < a.data.len());
+    assert!(a.cols == 0 || (a.cols - 1) * stride + NV * LANES <= b.len());
+    let mut rows = [0; MR];
+    for i in 0..MR {
+        rows[i] = i * a.row_stride;
+    }
+    // So that each row gets a pointer of its own: the compiler would derive them from each other at every step of k, five
+    // instructions beside the twenty of 6 × 16. More rows would want more pointers than there are registers.
+    if const { MR <= 6 } {
+        rows = black_box(rows);
+    }
+    for p in 0..a.cols {
+        // SAFETY: p < a.cols, so this lies within `b`, as was checked above.
+        let row = unsafe { b.get_unchecked(p * stride..p * stride + NV * LANES) };
+        let mut x = [format.load(simd, row); NV];
+        for v in 1..NV {
+            x[v] = format.load(simd, &row[v * LANES..]);
+        }
+        // Wider tiles take longer for a row of B, and the hardware keeps ahead of them.
+        if const { S::TILE_VECTORS == 1 } {
+            simd.prefetch(row, AHEAD * stride);
+        }
+        for i in 0..MR {
+            // SAFETY: i < MR and p < a.cols, so this lies no further than `last`, which was checked above.
+            let w = unsafe { *a.data.get_unchecked(rows[i] + p * a.col_stride) };
+            let w = format.splat(simd, w);
+            for v in 0..NV {
+                acc[i][v] = format.mul_add(simd, w, x[v], acc[i][v]);
+            }
+        }
+    }
+    acc
 }
