@@ -1,8 +1,6 @@
 //! Activations, gated activations and the other functions of one number, elementwise.
 
-use rayon::prelude::*;
-
-use super::split::{CHUNK, is_large};
+use super::split::{CHUNK, In, Out, by_rows, is_large};
 use super::{Grad, put, sweep};
 use crate::simd::Simd;
 use crate::{Real, dispatch};
@@ -215,12 +213,8 @@ macro_rules! with_act {
 /// If the lengths differ.
 pub fn activation<T: Real>(kind: Activation, x: &[T], y: &mut [T]) {
     assert_eq!(x.len(), y.len(), "activation: x and y differ in length");
-    if is_large::<T>(2 * x.len()) {
-        let chunks = x.par_chunks(CHUNK).zip(y.par_chunks_mut(CHUNK));
-        chunks.for_each(|(x, y)| activation_chunk(kind, x, y));
-    } else {
-        activation_chunk(kind, x, y);
-    }
+    let all = (In(x, 1), Out(y, 1));
+    by_rows(is_large::<T>(2 * x.len()), x.len(), CHUNK, all, &|(x, y)| activation_chunk(kind, x.0, y.0));
 }
 
 /// dx = f′(x) · dy, elementwise.
@@ -231,12 +225,10 @@ pub fn activation_backward<T: Real>(kind: Activation, x: &[T], dy: &[T], dx: Gra
     assert_eq!(x.len(), dy.len(), "activation_backward: x and dy differ in length");
     assert_eq!(x.len(), dx.data.len(), "activation_backward: x and dx differ in length");
     let Grad { data, add } = dx;
-    if is_large::<T>(3 * x.len()) {
-        let chunks = x.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK)).zip(data.par_chunks_mut(CHUNK));
-        chunks.for_each(|((x, dy), dx)| activation_backward_chunk(kind, x, dy, dx, add));
-    } else {
-        activation_backward_chunk(kind, x, dy, data, add);
-    }
+    let all = (In(x, 1), In(dy, 1), Out(data, 1));
+    by_rows(is_large::<T>(3 * x.len()), x.len(), CHUNK, all, &|(x, dy, dx)| {
+        activation_backward_chunk(kind, x.0, dy.0, dx.0, add);
+    });
 }
 
 /// As [`activation_backward`], and y = f(x) again, which the forward pass then need not keep.
@@ -254,13 +246,10 @@ pub fn activation_backward_with_value<T: Real>(
     assert_eq!(x.len(), dx.data.len(), "activation_backward_with_value: x and dx differ in length");
     assert_eq!(x.len(), y.len(), "activation_backward_with_value: x and y differ in length");
     let Grad { data, add } = dx;
-    if is_large::<T>(4 * x.len()) {
-        let inputs = x.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK));
-        let chunks = inputs.zip(data.par_chunks_mut(CHUNK)).zip(y.par_chunks_mut(CHUNK));
-        chunks.for_each(|(((x, dy), dx), y)| backward_with_value_chunk(kind, x, dy, dx, add, y));
-    } else {
-        backward_with_value_chunk(kind, x, dy, data, add, y);
-    }
+    let all = (In(x, 1), In(dy, 1), Out(data, 1), Out(y, 1));
+    by_rows(is_large::<T>(4 * x.len()), x.len(), CHUNK, all, &|(x, dy, dx, y)| {
+        backward_with_value_chunk(kind, x.0, dy.0, dx.0, add, y.0);
+    });
 }
 
 /// y = f(gate) · up for rows x = \[gate | up\] of 2n numbers and rows y of n (Shazeer 2020, arXiv:2002.05202).
@@ -273,13 +262,9 @@ pub fn gated_activation<T: Real>(kind: Activation, x: &[T], y: &mut [T], n: usiz
         return assert!(y.is_empty(), "gated_activation: rows of no columns");
     }
     assert_eq!(y.len() % n, 0, "gated_activation: y is not rows of {n}");
-    if is_large::<T>(3 * y.len()) {
-        let rows = CHUNK.div_ceil(n);
-        let chunks = x.par_chunks(rows * 2 * n).zip(y.par_chunks_mut(rows * n));
-        chunks.for_each(|(x, y)| gated_chunk(kind, x, y, n));
-    } else {
-        gated_chunk(kind, x, y, n);
-    }
+    let (parallel, rows) = (is_large::<T>(3 * y.len()), y.len() / n);
+    let all = (In(x, 2 * n), Out(y, n));
+    by_rows(parallel, rows, CHUNK.div_ceil(n), all, &|(x, y)| gated_chunk(kind, x.0, y.0, n));
 }
 
 /// The gradient of [`gated_activation`]: dgate = dy · up · f′(gate), dup = dy · f(gate); `dx` is laid out like `x`.
@@ -294,14 +279,10 @@ pub fn gated_activation_backward<T: Real>(kind: Activation, x: &[T], dy: &[T], d
     }
     assert_eq!(dy.len() % n, 0, "gated_activation_backward: dy is not rows of {n}");
     let Grad { data, add } = dx;
-    if is_large::<T>(5 * dy.len()) {
-        let rows = CHUNK.div_ceil(n);
-        let inputs = x.par_chunks(rows * 2 * n).zip(dy.par_chunks(rows * n));
-        let chunks = inputs.zip(data.par_chunks_mut(rows * 2 * n));
-        chunks.for_each(|((x, dy), dx)| gated_backward_chunk(kind, x, dy, dx, add, n));
-    } else {
-        gated_backward_chunk(kind, x, dy, data, add, n);
-    }
+    let all = (In(x, 2 * n), In(dy, n), Out(data, 2 * n));
+    by_rows(is_large::<T>(5 * dy.len()), dy.len() / n, CHUNK.div_ceil(n), all, &|(x, dy, dx)| {
+        gated_backward_chunk(kind, x.0, dy.0, dx.0, add, n);
+    });
 }
 
 /// y = f(x), elementwise.
@@ -310,12 +291,8 @@ pub fn gated_activation_backward<T: Real>(kind: Activation, x: &[T], dy: &[T], d
 /// If the lengths differ.
 pub fn unary<T: Real>(kind: Unary, x: &[T], y: &mut [T]) {
     assert_eq!(x.len(), y.len(), "unary: x and y differ in length");
-    if is_large::<T>(2 * x.len()) {
-        let chunks = x.par_chunks(CHUNK).zip(y.par_chunks_mut(CHUNK));
-        chunks.for_each(|(x, y)| unary_chunk(kind, x, y));
-    } else {
-        unary_chunk(kind, x, y);
-    }
+    let all = (In(x, 1), Out(y, 1));
+    by_rows(is_large::<T>(2 * x.len()), x.len(), CHUNK, all, &|(x, y)| unary_chunk(kind, x.0, y.0));
 }
 
 dispatch! {

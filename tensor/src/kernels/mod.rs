@@ -13,7 +13,7 @@ pub mod norm;
 pub mod optimizer;
 pub mod rotary;
 pub mod softmax;
-mod split;
+pub(crate) mod split;
 
 use crate::simd::Simd;
 

@@ -1,8 +1,6 @@
 //! Layer norm, RMS norm and sums over rows.
 
-use rayon::prelude::*;
-
-use super::split::{CHUNK, Job, is_large, split};
+use super::split::{CHUNK, In, Job, Out, by_rows, is_large, split};
 use super::{Grad, put, sweep};
 use crate::buffer::with_scratch;
 use crate::simd::{LANES, Simd};
@@ -40,14 +38,11 @@ pub fn layer_norm<T: Real>(
         mean.fill(T::ZERO);
         return rstd.fill(T::ZERO);
     }
-    if is_large::<T>(2 * x.len()) {
-        let rows = (CHUNK / cols).max(1);
-        let values = x.par_chunks(rows * cols).zip(y.par_chunks_mut(rows * cols));
-        let pieces = values.zip(mean.par_chunks_mut(rows)).zip(rstd.par_chunks_mut(rows));
-        pieces.for_each(|(((x, y), mean), rstd)| layer_norm_rows(x, weight, bias, eps, y, mean, rstd));
-    } else {
-        layer_norm_rows(x, weight, bias, eps, y, mean, rstd);
-    }
+    let (parallel, rows) = (is_large::<T>(2 * x.len()), rstd.len());
+    let all = (In(x, cols), Out(y, cols), Out(mean, 1), Out(rstd, 1));
+    by_rows(parallel, rows, (CHUNK / cols).max(1), all, &|(x, y, mean, rstd)| {
+        layer_norm_rows(x.0, weight, bias, eps, y.0, mean.0, rstd.0);
+    });
 }
 
 /// The gradients of [`layer_norm`], in one sweep; `None` for those that nobody needs.
@@ -85,14 +80,11 @@ pub fn rms_norm<T: Real>(x: &[T], weight: &[T], eps: T, y: &mut [T], rstd: &mut 
     if cols == 0 {
         return rstd.fill(T::ZERO);
     }
-    if is_large::<T>(2 * x.len()) {
-        let rows = (CHUNK / cols).max(1);
-        let values = x.par_chunks(rows * cols).zip(y.par_chunks_mut(rows * cols));
-        let pieces = values.zip(rstd.par_chunks_mut(rows));
-        pieces.for_each(|((x, y), rstd)| rms_norm_rows(x, weight, eps, y, rstd));
-    } else {
-        rms_norm_rows(x, weight, eps, y, rstd);
-    }
+    let (parallel, rows) = (is_large::<T>(2 * x.len()), rstd.len());
+    let all = (In(x, cols), Out(y, cols), Out(rstd, 1));
+    by_rows(parallel, rows, (CHUNK / cols).max(1), all, &|(x, y, rstd)| {
+        rms_norm_rows(x.0, weight, eps, y.0, rstd.0);
+    });
 }
 
 /// The gradients of [`rms_norm`], in one sweep: those of [`layer_norm_backward`] without the terms of the mean.

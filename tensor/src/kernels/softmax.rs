@@ -4,9 +4,7 @@
 //! probability 0. A row of −∞ only has no distribution: its softmax is all zeros (and its logarithm all −∞), so that a
 //! fully masked row adds nothing and no NaN spreads from it. A row with NaN or +∞ becomes NaN.
 
-use rayon::prelude::*;
-
-use super::split::{CHUNK, is_large};
+use super::split::{CHUNK, In, Out, by_rows, is_large};
 use super::{Grad, put, sweep};
 use crate::simd::{LANES, Simd};
 use crate::{Real, dispatch};
@@ -17,7 +15,7 @@ use crate::{Real, dispatch};
 /// If the lengths differ or are no multiple of `cols`.
 pub fn softmax<T: Real>(x: &[T], y: &mut [T], cols: usize) {
     check_rows("softmax", x.len(), y.len(), cols);
-    by_rows(x, y, cols, softmax_rows);
+    forward(x, y, cols, softmax_rows);
 }
 
 /// y = ln softmax x for each row of `cols` numbers.
@@ -26,7 +24,7 @@ pub fn softmax<T: Real>(x: &[T], y: &mut [T], cols: usize) {
 /// If the lengths differ or are no multiple of `cols`.
 pub fn log_softmax<T: Real>(x: &[T], y: &mut [T], cols: usize) {
     check_rows("log_softmax", x.len(), y.len(), cols);
-    by_rows(x, y, cols, log_softmax_rows);
+    forward(x, y, cols, log_softmax_rows);
 }
 
 /// dx = y ∘ (dy − Σ dy ∘ y) for each row, with y = softmax x.
@@ -36,7 +34,7 @@ pub fn log_softmax<T: Real>(x: &[T], y: &mut [T], cols: usize) {
 pub fn softmax_backward<T: Real>(y: &[T], dy: &[T], dx: Grad<'_, T>, cols: usize) {
     check_rows("softmax_backward", y.len(), dy.len(), cols);
     assert_eq!(y.len(), dx.data.len(), "softmax_backward: y and dx differ in length");
-    by_rows_backward(y, dy, dx, cols, softmax_backward_rows);
+    backward(y, dy, dx, cols, softmax_backward_rows);
 }
 
 /// dx = dy − e^y Σ dy for each row, with y = ln softmax x.
@@ -46,7 +44,7 @@ pub fn softmax_backward<T: Real>(y: &[T], dy: &[T], dx: Grad<'_, T>, cols: usize
 pub fn log_softmax_backward<T: Real>(y: &[T], dy: &[T], dx: Grad<'_, T>, cols: usize) {
     check_rows("log_softmax_backward", y.len(), dy.len(), cols);
     assert_eq!(y.len(), dx.data.len(), "log_softmax_backward: y and dx differ in length");
-    by_rows_backward(y, dy, dx, cols, log_softmax_backward_rows);
+    backward(y, dy, dx, cols, log_softmax_backward_rows);
 }
 
 fn check_rows(name: &str, a: usize, b: usize, cols: usize) {
@@ -55,17 +53,14 @@ fn check_rows(name: &str, a: usize, b: usize, cols: usize) {
 }
 
 /// Hands all rows to `kernel`, large inputs in pieces.
-fn by_rows<T: Real>(x: &[T], y: &mut [T], cols: usize, kernel: fn(&[T], &mut [T], usize)) {
-    if is_large::<T>(2 * x.len()) {
-        let piece = cols * (CHUNK / cols).max(1);
-        x.par_chunks(piece).zip(y.par_chunks_mut(piece)).for_each(|(x, y)| kernel(x, y, cols));
-    } else {
-        kernel(x, y, cols);
-    }
+fn forward<T: Real>(x: &[T], y: &mut [T], cols: usize, kernel: fn(&[T], &mut [T], usize)) {
+    let (parallel, rows) = (is_large::<T>(2 * x.len()), x.len() / cols.max(1));
+    let all = (In(x, cols), Out(y, cols));
+    by_rows(parallel, rows, (CHUNK / cols.max(1)).max(1), all, &|(x, y)| kernel(x.0, y.0, cols));
 }
 
-/// As [`by_rows`].
-fn by_rows_backward<T: Real>(
+/// As [`forward`].
+fn backward<T: Real>(
     y: &[T],
     dy: &[T],
     dx: Grad<'_, T>,
@@ -73,13 +68,11 @@ fn by_rows_backward<T: Real>(
     kernel: fn(&[T], &[T], &mut [T], bool, usize),
 ) {
     let Grad { data, add } = dx;
-    if is_large::<T>(3 * y.len()) {
-        let piece = cols * (CHUNK / cols).max(1);
-        let pieces = y.par_chunks(piece).zip(dy.par_chunks(piece)).zip(data.par_chunks_mut(piece));
-        pieces.for_each(|((y, dy), dx)| kernel(y, dy, dx, add, cols));
-    } else {
-        kernel(y, dy, data, add, cols);
-    }
+    let (parallel, rows) = (is_large::<T>(3 * y.len()), y.len() / cols.max(1));
+    let all = (In(y, cols), In(dy, cols), Out(data, cols));
+    by_rows(parallel, rows, (CHUNK / cols.max(1)).max(1), all, &|(y, dy, dx)| {
+        kernel(y.0, dy.0, dx.0, add, cols);
+    });
 }
 
 dispatch! {

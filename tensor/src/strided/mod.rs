@@ -16,7 +16,7 @@ mod walk;
 
 use std::ops::Range;
 
-use rayon::prelude::*;
+use crate::kernels::split::{Out, by_rows};
 
 pub use elementwise::{Binary, binary, broadcast_shape, copy, copy_into, select};
 pub use index::{
@@ -41,5 +41,6 @@ pub(crate) fn split<T: Send>(out: &mut [T], cost: usize, f: impl Fn(Range<usize>
         return f(0..out.len(), out);
     }
     let piece = (PIECE / cost.max(1)).max(1);
-    out.par_chunks_mut(piece).enumerate().for_each(|(i, out)| f(i * piece..i * piece + out.len(), out));
+    let len = out.len();
+    by_rows(true, len, piece, (0..len, Out(out, 1)), &|(range, Out(out, _))| f(range, out));
 }

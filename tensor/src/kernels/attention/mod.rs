@@ -23,10 +23,10 @@ pub use forward::attention_in_blocks;
 pub use weights::attention_weights;
 
 use std::f64::consts::LOG2_E;
-
-use rayon::prelude::*;
+use std::ops::Range;
 
 use crate::Real;
+use crate::kernels::split::by_rows;
 use crate::simd::LANES;
 
 /// The sizes of causal self-attention, in the order (B, T, H, Hkv, D), and the factor of the scores.
@@ -120,9 +120,5 @@ const WORTH_SPLITTING: usize = 10_000_000;
 
 /// Runs `f` for 0..n, on all threads if `split`.
 fn for_each(n: usize, split: bool, f: impl Fn(usize) + Sync + Send) {
-    if split && n > 1 {
-        (0..n).into_par_iter().for_each(f);
-    } else {
-        (0..n).for_each(f);
-    }
+    by_rows(split, n, 1, 0..n, &|range: Range<usize>| range.for_each(&f));
 }

@@ -8,13 +8,12 @@
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-use rayon::prelude::*;
-
 use super::Attention;
 use super::pack::place;
 use super::tile::Line;
 use crate::buffer::with_scratch;
 use crate::kernels::Grad;
+use crate::kernels::split::{In, Out, by_rows};
 use crate::simd::{LANES, Simd};
 use crate::{Real, dispatch};
 
@@ -63,17 +62,10 @@ impl Attention {
 pub(super) fn small_forward<T: Real>(a: Attention, split: bool, qkv: &[T], y: &mut [T], lse: &mut [T]) {
     let width = a.width();
     let lines = 2 * LANES * width + TILE * (2 * width + LANES) + a.rows();
-    let run = |qkv: &[T], y: &mut [T], lse: &mut [T]| {
-        with_scratch(lines * LANES, |work| forward(a, qkv, y, lse, work.as_chunks_mut().0));
-    };
-    if split {
-        let rows = SEQUENCES * a.seq_len;
-        let (qkv, y) = (qkv.par_chunks(rows * a.qkv_width()), y.par_chunks_mut(rows * a.y_width()));
-        let lse = lse.par_chunks_mut(rows * a.n_head);
-        qkv.zip(y).zip(lse).for_each(|((qkv, y), lse)| run(qkv, y, lse));
-    } else {
-        run(qkv, y, lse);
-    }
+    let all = (In(qkv, a.qkv_width()), Out(y, a.y_width()), Out(lse, a.n_head));
+    by_rows(split, a.batch * a.seq_len, SEQUENCES * a.seq_len, all, &|(qkv, y, lse)| {
+        with_scratch(lines * LANES, |work| forward(a, qkv.0, y.0, lse.0, work.as_chunks_mut().0));
+    });
 }
 
 /// [`attention_backward`](super::attention_backward) of small heads.
@@ -89,20 +81,13 @@ pub(super) fn small_backward<T: Real>(
     let Grad { data: dqkv, add } = dqkv;
     let width = a.width();
     let lines = 4 * LANES * width + QUERIES * 2 * (width + LANES) + TILE * width + a.rows();
-    let run = |qkv: &[T], y: &[T], lse: &[T], dy: &[T], dqkv: &mut [T]| {
+    let (wide, narrow) = (a.qkv_width(), a.y_width());
+    let all = (In(qkv, wide), In(y, narrow), In(lse, a.n_head), In(dy, narrow), Out(dqkv, wide));
+    by_rows(split, a.batch * a.seq_len, SEQUENCES * a.seq_len, all, &|(qkv, y, lse, dy, dqkv)| {
         with_scratch(lines * LANES, |work| {
-            backward(a, qkv, y, lse, dy, dqkv, add, work.as_chunks_mut().0);
+            backward(a, qkv.0, y.0, lse.0, dy.0, dqkv.0, add, work.as_chunks_mut().0);
         });
-    };
-    if split {
-        let rows = SEQUENCES * a.seq_len;
-        let (wide, narrow) = (rows * a.qkv_width(), rows * a.y_width());
-        let inputs = qkv.par_chunks(wide).zip(y.par_chunks(narrow)).zip(lse.par_chunks(rows * a.n_head));
-        let gradients = dy.par_chunks(narrow).zip(dqkv.par_chunks_mut(wide));
-        inputs.zip(gradients).for_each(|(((qkv, y), lse), (dy, dqkv))| run(qkv, y, lse, dy, dqkv));
-    } else {
-        run(qkv, y, lse, dy, dqkv);
-    }
+    });
 }
 
 dispatch! {

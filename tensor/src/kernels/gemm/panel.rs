@@ -30,12 +30,7 @@ dispatch! {
 
 /// See [`pack_panel`].
 #[inline(always)]
-fn pack_panel_on<S: Simd>(
-    simd: S,
-    a: Mat<'_, S::T>,
-    heights: [usize; PANEL_BLOCKS],
-    panel: &mut [S::T],
-) {
+fn pack_panel_on<S: Simd>(simd: S, a: Mat<'_, S::T>, heights: [usize; PANEL_BLOCKS], panel: &mut [S::T]) {
     let k = a.cols;
     if a.col_stride == 1 {
         let rows = heights.iter().sum();

@@ -8,6 +8,7 @@ use super::mat::{Mat, MatMut};
 use super::pack::{Packed, STRIP};
 use super::tile::Ends;
 use crate::Real;
+use crate::kernels::split::join;
 
 /// Work below which a product is not split, in FLOP. A product of this size takes some 45 µs: with a worker that is awake,
 /// three quarters of that; with one that sleeps, and comes too late, a sixth more. Where all workers are busy, as within a
@@ -43,7 +44,7 @@ fn run_pieces<T: Real>(job: Job<'_, T>, most: usize) {
         // A cut falls on a multiple of its unit: what is a little larger than half is not cut again for that.
         Some(cut) if job.work() > most + most / 4 => {
             let (first, second) = job.split(cut);
-            rayon::join(|| run_pieces(first, most), || run_pieces(second, most));
+            join(|| run_pieces(first, most), || run_pieces(second, most));
         }
         _ => job.run(),
     }
@@ -126,7 +127,7 @@ pub(super) fn run_batch<T: Real>(first: usize, a: Batch<'_, T>, b: Batch<'_, T>,
     if items > 1 && work > PIECE_WORK && rayon::current_num_threads() > 1 {
         let half = items / 2;
         let (c0, c1) = c.split_at_mut(half * m * n);
-        rayon::join(|| run_batch(first, a, b, c0, add), || run_batch(first + half, a, b, c1, add));
+        join(|| run_batch(first, a, b, c0, add), || run_batch(first + half, a, b, c1, add));
         return;
     }
     for (i, c) in c.chunks_exact_mut(m * n).enumerate() {
