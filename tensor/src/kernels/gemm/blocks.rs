@@ -109,7 +109,7 @@ impl<T: Real> Job<'_, T> {
         let fit = if level() == Level::Avx512 { WIDE } else { NARROW };
         let strided_by_pages = |stride: usize| stride > 0 && (stride * size_of::<T>()).is_multiple_of(PAGE);
         // Cutting once costs more, by another visit to C, than it gains.
-        let kc = if k <= WIDE.depth { k.max(1) } else { even_part(k, fit.depth, 1) };
+        let mut kc = if k <= WIDE.depth { k.max(1) } else { even_part(k, fit.depth, 1) };
         let mut nc = n;
         let path = match self.b {
             Right::Packed(_) => Path::Packed,
@@ -130,7 +130,10 @@ impl<T: Real> Job<'_, T> {
             && self.whole_cols >= PANEL_STRIPS * STRIP
             && k > 64
             && (strided_by_pages(a_stride) || self.a.row_stride == 1 && m * k > fit.a_in_columns);
-        if matches!(path, Path::Packed | Path::Blocked) {
+        if path == Path::Packed && m <= FEW_ROWS {
+            // Strip after strip, as B lies in memory.
+            kc = k.max(1);
+        } else if matches!(path, Path::Packed | Path::Blocked) {
             // Each block of B meets all of A: where that is copied for it, the fewer blocks the better.
             let block = if pack_a { WIDE.block } else { fit.block };
             let most = if m <= FEW_ROWS { STRIP } else { block / kc };

@@ -14,6 +14,9 @@ const PREFETCH_K: usize = 128;
 /// Rows of B between the one that is multiplied and the one that is asked for: 3 to 6 points of the peak from 512³ on.
 const AHEAD: usize = 12;
 
+/// Steps of k that are written out for a single row.
+const UNROLL: usize = 4;
+
 /// What happens to an element of C besides its chain of products.
 #[derive(Clone, Copy)]
 pub(super) struct Ends<'a, T> {
@@ -206,27 +209,53 @@ fn chains<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
     }
     // So that each row gets a pointer of its own: the compiler would derive them from each other at every step of k, five
     // instructions beside the twenty of 6 × 16. More rows would want more pointers than there are registers.
-    if const { MR <= 6 } {
+    if const { MR > 2 && MR <= 6 } {
         rows = black_box(rows);
     }
-    for p in 0..a.cols {
-        // SAFETY: p < a.cols, so this lies within `b`, as was checked above.
-        let row = unsafe { b.get_unchecked(p * stride..p * stride + NV * LANES) };
-        let mut x = [format.load(simd, row); NV];
-        for v in 1..NV {
-            x[v] = format.load(simd, &row[v * LANES..]);
-        }
-        // Wider tiles take longer for a row of B, and the hardware keeps ahead of them.
-        if const { S::TILE_VECTORS == 1 } {
-            simd.prefetch(row, AHEAD * stride);
-        }
-        for i in 0..MR {
-            // SAFETY: i < MR and p < a.cols, so this lies no further than `last`, which was checked above.
-            let w = unsafe { *a.data.get_unchecked(rows[i] + p * a.col_stride) };
-            let w = format.splat(simd, w);
-            for v in 0..NV {
-                acc[i][v] = format.mul_add(simd, w, x[v], acc[i][v]);
+    let mut p = 0;
+    // A single row has so little to do in a step that the loop itself would be a third of it.
+    if const { MR == 1 } {
+        while p + UNROLL <= a.cols {
+            for q in 0..UNROLL {
+                acc = step::<S, F, MR, NV>(simd, format, (a, rows), (b, stride), p + q, acc);
             }
+            p += UNROLL;
+        }
+    }
+    while p < a.cols {
+        acc = step::<S, F, MR, NV>(simd, format, (a, rows), (b, stride), p, acc);
+        p += 1;
+    }
+    acc
+}
+
+/// The products of column p of A with row p of B. Each lies within its data, as [`chains`] has checked; row i of A begins at
+/// `rows[i]`.
+#[inline(always)]
+fn step<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
+    simd: S,
+    format: F,
+    (a, rows): (Mat<'_, F::E>, [usize; MR]),
+    (b, stride): (&[F::E], usize),
+    p: usize,
+    mut acc: [[S::V; NV]; MR],
+) -> [[S::V; NV]; MR] {
+    // SAFETY: p < a.cols, so this lies within `b`, as was checked.
+    let row = unsafe { b.get_unchecked(p * stride..p * stride + NV * LANES) };
+    let mut x = [format.load(simd, row); NV];
+    for v in 1..NV {
+        x[v] = format.load(simd, &row[v * LANES..]);
+    }
+    // Wider tiles take longer for a row of B or read all of it, and the hardware keeps ahead of them.
+    if const { S::TILE_VECTORS == 1 && NV == 1 } {
+        simd.prefetch(row, AHEAD * stride);
+    }
+    for i in 0..MR {
+        // SAFETY: i < MR and p < a.cols, so this lies no further than the last element of A, which was checked.
+        let w = unsafe { *a.data.get_unchecked(rows[i] + p * a.col_stride) };
+        let w = format.splat(simd, w);
+        for v in 0..NV {
+            acc[i][v] = format.mul_add(simd, w, x[v], acc[i][v]);
         }
     }
     acc
