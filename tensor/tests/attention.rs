@@ -346,8 +346,9 @@ fn every_level_gives_the_same_bits() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
-    // Large enough to be split over heads, and within the one head of the second.
-    for a in [sizes(2, 200, 4, 2, 64), sizes(1, 500, 2, 1, 64)] {
+    // Large enough to be split over heads, within the one head of the second, and over sequences of small heads, of which the
+    // last piece has fewer.
+    for a in [sizes(2, 200, 4, 2, 64), sizes(1, 500, 2, 1, 64), sizes(150, 16, 4, 2, 32)] {
         let on = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| all_bits(a))

@@ -126,7 +126,8 @@ fn products_are_those_of_the_rounded_operands() {
 
 #[test]
 fn threads_and_the_rows_beside_a_row_do_not_show_in_the_bits() {
-    let (m, n, k) = (250, 400, 1300);
+    // Several blocks of rows, columns and k, an odd number of which are left for the last.
+    let (m, n, k) = (250, 400, 1301);
     let case = Case::new((m, n, k), [false, false]);
     let (_, b) = case.operands();
     at_every_level(|level| {
@@ -135,6 +136,9 @@ fn threads_and_the_rows_beside_a_row_do_not_show_in_the_bits() {
             pool.install(|| case.run(false))
         };
         let whole = of(1);
+        case.check(&whole, &format!("{} on one thread", level.name()));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(pool.install(|| case.run(true)), whole, "{}: packed differs", level.name());
         for threads in [2, 3, 7] {
             assert_eq!(of(threads), whole, "{}: {threads} threads", level.name());
         }

@@ -646,6 +646,24 @@ fn large_inputs_give_the_same_bits_for_any_number_of_threads() {
         activation(Activation::GeluTanh, &x, &mut y);
         activation_backward(Activation::GeluTanh, &x, &dy, Grad { data: &mut dx, add: false });
         bits.push(("activation", hash(&y) ^ hash(&dx)));
+        activation_backward_with_value(Activation::Silu, &x, &dy, Grad { data: &mut dx, add: false }, &mut y);
+        bits.push(("activation_backward_with_value", hash(&y) ^ hash(&dx)));
+        unary(Unary::Tanh, &x, &mut y);
+        bits.push(("unary", hash(&y)));
+        log_softmax(&x, &mut y, cols);
+        log_softmax_backward(&y, &dy, Grad { data: &mut dx, add: false }, cols);
+        bits.push(("log_softmax", hash(&y) ^ hash(&dx)));
+        // Rows of x are gate and other half of rows of y.
+        let half = cols / 2;
+        gated_activation(Activation::Silu, &x, &mut y[..n / 2], half);
+        gated_activation_backward(
+            Activation::Silu,
+            &x,
+            &dy[..n / 2],
+            Grad { data: &mut dx, add: false },
+            half,
+        );
+        bits.push(("gated_activation", hash(&y) ^ hash(&dx)));
         let options = AdamW {
             lr: 0.1,
             beta1: 0.9,

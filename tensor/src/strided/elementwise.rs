@@ -149,13 +149,13 @@ fn each_pair<S: Simd>(
                 let v = f(simd.load_up_to(a), simd.load_up_to(b));
                 put(simd, y, v, add);
             }
-            continue;
-        }
-        for (block, y) in row.chunks_mut(LANES).enumerate() {
-            let first = block * LANES;
-            let va = lanes(simd, &a[i + first * strides[0]..], strides[0], y.len());
-            let vb = lanes(simd, &b[j + first * strides[1]..], strides[1], y.len());
-            put(simd, y, f(va, vb), add);
+        } else {
+            for (block, y) in row.chunks_mut(LANES).enumerate() {
+                let first = block * LANES;
+                let va = lanes(simd, &a[i + first * strides[0]..], strides[0], y.len());
+                let vb = lanes(simd, &b[j + first * strides[1]..], strides[1], y.len());
+                put(simd, y, f(va, vb), add);
+            }
         }
     }
 }
@@ -166,13 +166,13 @@ pub(super) fn lanes<S: Simd>(simd: S, x: &[S::T], stride: usize, len: usize) -> 
     match stride {
         0 => simd.splat(x[0]),
         1 => simd.load_up_to(&x[..len]),
-        _ => simd.from_array(gather(x, stride, len)),
+        _ => simd.from_array(lanes_apart(x, stride, len)),
     }
 }
 
 /// [`lanes`] that lie apart. By call: written out at each use, this would be most of the code of a kernel.
 #[inline(never)]
-fn gather<T: Real>(x: &[T], stride: usize, len: usize) -> [T; LANES] {
+fn lanes_apart<T: Real>(x: &[T], stride: usize, len: usize) -> [T; LANES] {
     let mut lanes = [T::ZERO; LANES];
     for (lane, x) in lanes.iter_mut().zip(x.iter().step_by(stride)).take(len) {
         *lane = *x;

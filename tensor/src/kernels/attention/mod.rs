@@ -119,6 +119,6 @@ impl Attention {
 const WORTH_SPLITTING: usize = 10_000_000;
 
 /// Runs `f` for 0..n, on all threads if `split`.
-fn for_each(n: usize, split: bool, f: impl Fn(usize) + Sync + Send) {
+fn for_each(n: usize, split: bool, f: impl Fn(usize) + Sync) {
     by_rows(split, n, 1, 0..n, &|range: Range<usize>| range.for_each(&f));
 }

@@ -62,6 +62,7 @@ impl Attention {
 pub(super) fn small_forward<T: Real>(a: Attention, split: bool, qkv: &[T], y: &mut [T], lse: &mut [T]) {
     let width = a.width();
     let lines = 2 * LANES * width + TILE * (2 * width + LANES) + a.rows();
+    // Pieces are whole sequences: only there does lse, which lies by heads, have a cut.
     let all = (In(qkv, a.qkv_width()), Out(y, a.y_width()), Out(lse, a.n_head));
     by_rows(split, a.batch * a.seq_len, SEQUENCES * a.seq_len, all, &|(qkv, y, lse)| {
         with_scratch(lines * LANES, |work| forward(a, qkv.0, y.0, lse.0, work.as_chunks_mut().0));

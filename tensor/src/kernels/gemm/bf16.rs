@@ -1,28 +1,17 @@
 //! Products of matrices rounded to bf16, summed in the precision of the result.
 //!
-//! The tile is that of the other products; what differs is its operands. Two numbers that are neighbours along k make a
-//! [`Pair`], so a step of the microkernel covers two of k: B lies in strips of pairs, and each block of rows of A is rounded
-//! into a panel that stays in the first-level cache. With AVX-512's instruction a step costs what a single one costs in `f32`.
+//! Two numbers that are neighbours along k make a [`Pair`], and a packed B lies in strips of pairs, as AVX-512's instruction wants
+//! it. Where there is none, blocks of A and B become numbers again, rounded ones, which the other products multiply.
 
 use super::blocks::{Job, Right, even_part};
-use super::format::{Format, Pair, Pairs, pair};
+use super::format::{Pair, numbers, pair};
 use super::mat::{Mat, MatMut};
-use super::pack::{STRIP, Strips};
-use super::tile::{Ends, rows_by_strips};
+use super::pack::{Packed, STRIP, packed_len};
 use super::{Epilogue, split};
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx512, Avx512Bf16};
+use crate::simd::Avx512Bf16;
 use crate::simd::{LANES, Simd};
 use crate::{Real, buffer::with_scratch, dispatch};
-
-/// Pairs along k in a block: 14 rows of A of this length are most of a 32 KiB first-level cache.
-const BLOCK_PAIRS: usize = 512;
-
-/// Pairs of B in a block: as many bytes as a block of `f32` at AVX-512.
-const BLOCK_B: usize = 150_000;
-
-/// The most rows of A in its panel at any level.
-const MOST_ROWS: usize = 14;
 
 /// How many pairs [`pack_bf16_into`] writes for a matrix of `rows` × `cols`.
 pub fn packed_bf16_len(rows: usize, cols: usize) -> usize {
@@ -66,19 +55,11 @@ impl<'a> PackedBf16<'a> {
         let data = &self.data[cols.start * pairs..cols.end.next_multiple_of(STRIP) * pairs];
         PackedBf16 { data, cols: cols.len(), ..self }
     }
-
-    /// The strips from pair `p` and from column `j` on, which begins a strip.
-    #[inline(always)]
-    fn strips(self, p: usize, j: usize) -> Strips<'a, Pair> {
-        let pairs = self.rows.div_ceil(2);
-        let body = self.data.get(j * pairs + p * STRIP..).unwrap_or_default();
-        Strips { body, row_stride: STRIP, strip_stride: STRIP * pairs, tail: &[] }
-    }
 }
 
 /// [`matmul`](super::matmul) of A and B rounded to bf16 (halves to even); products and sums are those of `T`.
 ///
-/// Where the processor has no instruction for it ([`has_bf16`]), the rounded numbers go through fused multiply-adds: slower, and
+/// Where the processor has no instruction for it ([`has_bf16`]), the rounded numbers are multiplied as such: slower, and
 /// with other bits, since the instruction adds two products at a time and takes subnormal numbers for zero. At one level the bits
 /// depend on nothing else.
 ///
@@ -119,8 +100,11 @@ dispatch! {
     /// [`pack_pairs`] on its own.
     fn pack<T>(b: Mat<'_, T>, packed: &mut [Pair]) = pack_on
 
-    /// A job without the instruction.
-    fn run_emulated<T>(job: Job<'_, T>, blocks: Blocks, scratch: &mut [Pair]) = run_emulated_on
+    /// Rounds numbers to bf16.
+    fn round<T>(x: &mut [T]) = round_on
+
+    /// Rows 2 `p` and on of a packed factor, as strips of numbers with `depth` rows.
+    fn unpack<T>(b: PackedBf16<'_>, p: usize, depth: usize, strips: &mut [T]) = unpack_on
 }
 
 #[inline(always)]
@@ -129,141 +113,115 @@ fn pack_on<S: Simd>(_simd: S, b: Mat<'_, S::T>, packed: &mut [Pair]) {
 }
 
 #[inline(always)]
-fn run_emulated_on<S: Simd>(simd: S, job: Job<'_, S::T>, blocks: Blocks, scratch: &mut [Pair]) {
-    run_on(simd, Pairs, job, blocks, scratch);
+fn round_on<S: Simd>(_simd: S, x: &mut [S::T]) {
+    for x in x {
+        *x = numbers(pair(*x, S::T::ZERO)).0;
+    }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,bmi2")]
-fn run_avx512(simd: Avx512, bf16: Avx512Bf16, job: Job<'_, f32>, blocks: Blocks, scratch: &mut [Pair]) {
-    run_on(simd, bf16, job, blocks, scratch);
+#[inline(always)]
+fn unpack_on<S: Simd>(_simd: S, b: PackedBf16<'_>, p: usize, depth: usize, strips: &mut [S::T]) {
+    for (s, strip) in strips.chunks_exact_mut(STRIP * depth.max(1)).enumerate() {
+        let pairs = &b.data[(s * b.rows.div_ceil(2) + p) * STRIP..];
+        for (rows, pairs) in strip.chunks_mut(2 * STRIP).zip(pairs.chunks_exact(STRIP)) {
+            let (first, second) = rows.split_at_mut(STRIP);
+            for (x, pair) in first.iter_mut().zip(pairs) {
+                *x = numbers(*pair).0;
+            }
+            // Of an odd number of rows, the last is half a pair.
+            for (x, pair) in second.iter_mut().zip(pairs) {
+                *x = numbers(*pair).1;
+            }
+        }
+    }
 }
 
 /// Computes a job on this thread.
 pub(super) fn run<T: Real>(job: Job<'_, T>) {
-    let blocks = Blocks::new(&job);
-    // Powers of two, so that many shapes share few buffers.
-    let len = (blocks.b_scratch + MOST_ROWS * blocks.pairs).next_power_of_two();
-    with_scratch(len, |scratch| {
-        let entry: fn(Job<'_, T>, Blocks, &mut [Pair]) = T::choose(
-            || {
-                crate::simd::as_type(
-                    (|job, blocks, scratch| {
-                        #[cfg(target_arch = "x86_64")]
-                        if let Some(bf16) = Avx512Bf16::detect() {
-                            // SAFETY: where there is AVX-512 BF16 at this level, there is the rest of AVX-512 that we ask for.
-                            return unsafe { run_avx512(Simd::witness(), bf16, job, blocks, scratch) };
-                        }
-                        run_emulated(job, blocks, scratch);
-                    }) as fn(Job<'_, f32>, Blocks, &mut [Pair]),
-                )
-            },
-            || crate::simd::as_type(run_emulated as fn(Job<'_, f64>, Blocks, &mut [Pair])),
-        );
-        entry(job, blocks, scratch);
+    let entry: fn(Job<'_, T>) = T::choose(
+        || {
+            crate::simd::as_type(
+                (|job| {
+                    #[cfg(target_arch = "x86_64")]
+                    if let Some(bf16) = Avx512Bf16::detect() {
+                        return super::bf16_dot::run(bf16, job);
+                    }
+                    run_rounded(job);
+                }) as fn(Job<'_, f32>),
+            )
+        },
+        || crate::simd::as_type(run_rounded as fn(Job<'_, f64>)),
+    );
+    entry(job);
+}
+
+/// A job without the instruction: blocks of A and B become numbers that are rounded, and the other products multiply them.
+fn run_rounded<T: Real>(job: Job<'_, T>) {
+    /// Along k, as in the blocks of other products, which are then not cut again.
+    const DEPTH: usize = 512;
+    /// Rows of A in a block: it and the block of B are rounded and read again, so both should stay in the second-level cache.
+    const ROWS: usize = 64;
+    /// Numbers of B in a block. Each block rounds A anew; one that serves few rows is better small.
+    const BLOCK: [usize; 2] = [20_000, 150_000];
+    let Job { a, b, mut c, ends, .. } = job;
+    let (m, n, k) = (a.rows, c.cols, a.cols);
+    let kc = 2 * even_part(k.div_ceil(2), DEPTH / 2, 1);
+    let nc = even_part(n, BLOCK[usize::from(m > ROWS)] / kc, STRIP);
+    with_scratch((kc * (nc + ROWS)).next_power_of_two().max(1024), |scratch| {
+        let (b_scratch, a_scratch) = scratch.split_at_mut(kc * nc);
+        for j in (0..n).step_by(nc) {
+            let cols = j..(j + nc).min(n);
+            // At least once: without products C is still due its ends.
+            for p in (0..k.max(1)).step_by(kc) {
+                let depth = p..(p + kc).min(k);
+                let strips = &mut b_scratch[..packed_len(depth.len(), cols.len())];
+                match b {
+                    Right::PackedBf16(b) => unpack(b.columns(cols.clone()), p / 2, depth.len(), strips),
+                    Right::Bf16(b) => {
+                        super::pack::pack(b.block(depth.clone(), cols.clone()), strips);
+                        round(strips);
+                    }
+                    Right::Plain(_) | Right::Packed(_) => unreachable!("numbers go the other way"),
+                }
+                for i in (0..m).step_by(ROWS) {
+                    let rows = i..(i + ROWS).min(m);
+                    let a = rounded(a.block(rows.clone(), depth.clone()), a_scratch);
+                    let b = Packed { data: strips, rows: depth.len(), cols: cols.len() };
+                    let c = c.block(rows.clone(), cols.clone());
+                    let ends = ends.of_block(p > 0, depth.end == k, rows, cols.clone());
+                    Job { a, b: Right::Packed(b), c, ends, whole_cols: cols.len() }.run();
+                }
+            }
+        }
     });
 }
 
-/// The blocks of B; they follow from the shape alone, and do not show in the result.
-#[derive(Clone, Copy)]
-struct Blocks {
-    /// Pairs along k.
-    pairs: usize,
-    cols: usize,
-    /// Pairs of scratch space for a block of B, if it is not packed yet.
-    b_scratch: usize,
-}
-
-impl Blocks {
-    fn new<T: Real>(job: &Job<'_, T>) -> Self {
-        let pairs = even_part(job.a.cols.div_ceil(2), BLOCK_PAIRS, 1);
-        let cols = even_part(job.c.cols, BLOCK_B / pairs, STRIP);
-        let b_scratch = if matches!(job.b, Right::PackedBf16(_)) { 0 } else { cols * pairs };
-        Blocks { pairs, cols, b_scratch }
-    }
-}
-
-#[inline(always)]
-fn run_on<S: Simd, F: Format<S, E = Pair>>(
-    simd: S,
-    format: F,
-    job: Job<'_, S::T>,
-    blocks: Blocks,
-    scratch: &mut [Pair],
-) {
-    let Job { a, b, mut c, ends, .. } = job;
-    let (m, n, k) = (a.rows, c.cols, a.cols);
-    let (b_scratch, panel) = scratch.split_at_mut(blocks.b_scratch);
-    for j in (0..n).step_by(blocks.cols) {
-        let cols = j..(j + blocks.cols).min(n);
-        // At least once: without products C is still due its ends.
-        for p in (0..k.div_ceil(2).max(1)).step_by(blocks.pairs) {
-            let depth = 2 * p..(2 * (p + blocks.pairs)).min(k);
-            let strips = match b {
-                Right::PackedBf16(b) => b.strips(p, j),
-                Right::Bf16(b) => {
-                    let b = b.block(depth.clone(), cols.clone());
-                    pack_pairs(b, b_scratch);
-                    PackedBf16 { data: b_scratch, rows: b.rows, cols: b.cols }.strips(0, 0)
-                }
-                Right::Plain(_) | Right::Packed(_) => unreachable!("numbers go the other way"),
-            };
-            let last = depth.end == k;
-            let parts = m.div_ceil(S::TILE_ROWS);
-            for part in 0..parts {
-                let rows = part * m / parts..(part + 1) * m / parts;
-                let a = round_rows(a.block(rows.clone(), depth.clone()), panel);
-                let ends = Ends {
-                    from_c: ends.from_c || p > 0,
-                    bias: ends.bias.filter(|_| last).map(|bias| &bias[cols.clone()]),
-                    residual: ends.residual.filter(|_| last).map(|r| r.block(rows.clone(), cols.clone())),
-                };
-                rows_by_strips(simd, format, a, strips, c.block(rows, cols.clone()), ends);
+/// A rounded copy of a block of A, which keeps its order: row by row, or column by column.
+fn rounded<'a, T: Real>(a: Mat<'_, T>, to: &'a mut [T]) -> Mat<'a, T> {
+    let (m, k) = (a.rows, a.cols);
+    let to = &mut to[..m * k];
+    let (row_stride, col_stride) = if a.row_stride == 1 && m > 1 { (1, m) } else { (k, 1) };
+    if row_stride == 1 {
+        for (p, to) in to.chunks_exact_mut(m).enumerate() {
+            to.copy_from_slice(&a.data[p * a.col_stride..][..m]);
+        }
+    } else {
+        for (i, to) in to.chunks_exact_mut(k.max(1)).enumerate() {
+            let row = &a.data[i * a.row_stride..];
+            if a.col_stride == 1 {
+                to.copy_from_slice(&row[..k]);
+            } else {
+                to.iter_mut().enumerate().for_each(|(p, to)| *to = row[p * a.col_stride]);
             }
         }
     }
-}
-
-/// Rounds a block of rows of A into `panel`. It keeps the order of A: pairs along a row, or column by column of pairs.
-#[inline(always)]
-fn round_rows<'a, T: Real>(a: Mat<'_, T>, panel: &'a mut [Pair]) -> Mat<'a, Pair> {
-    let (m, pairs) = (a.rows, a.cols.div_ceil(2));
-    if a.row_stride == 1 && m > 1 {
-        for p in 0..pairs {
-            let to = &mut panel[p * m..][..m];
-            let from = &a.data[2 * p * a.col_stride..][..m];
-            round_neighbours(
-                from,
-                a.data.get((2 * p + 1) * a.col_stride..).filter(|_| 2 * p + 1 < a.cols),
-                to,
-            );
-        }
-        return Mat { data: panel, rows: m, cols: pairs, row_stride: 1, col_stride: m };
-    }
-    for i in 0..m {
-        let row = a.data.get(i * a.row_stride..).unwrap_or_default();
-        let to = &mut panel[i * pairs..][..pairs];
-        if a.col_stride == 1 {
-            let (two, one) = row[..a.cols].as_chunks::<2>();
-            for (to, [x, y]) in to.iter_mut().zip(two) {
-                *to = pair(*x, *y);
-            }
-            if let [x] = *one {
-                to[pairs - 1] = pair(x, T::ZERO);
-            }
-        } else {
-            for (p, to) in to.iter_mut().enumerate() {
-                let at = |q: usize| if q < a.cols { row[q * a.col_stride] } else { T::ZERO };
-                *to = pair(at(2 * p), at(2 * p + 1));
-            }
-        }
-    }
-    Mat { data: panel, rows: m, cols: pairs, row_stride: pairs, col_stride: 1 }
+    round(to);
+    Mat { data: to, rows: m, cols: k, row_stride, col_stride }
 }
 
 /// Pairs of the elements of two rows, the second of which may be missing: zeros.
 #[inline(always)]
-fn round_neighbours<T: Real>(first: &[T], second: Option<&[T]>, to: &mut [Pair]) {
+pub(super) fn round_neighbours<T: Real>(first: &[T], second: Option<&[T]>, to: &mut [Pair]) {
     match second {
         Some(second) => {
             for ((to, x), y) in to.iter_mut().zip(first).zip(second) {
@@ -280,7 +238,7 @@ fn round_neighbours<T: Real>(first: &[T], second: Option<&[T]>, to: &mut [Pair])
 
 /// Rounds and packs `b` into strips of pairs; what fills up the last pair and the last strip is zero.
 #[inline(always)]
-fn pack_pairs<T: Real>(b: Mat<'_, T>, packed: &mut [Pair]) {
+pub(super) fn pack_pairs<T: Real>(b: Mat<'_, T>, packed: &mut [Pair]) {
     let (k, n, pairs) = (b.rows, b.cols, b.rows.div_ceil(2));
     for j in (0..n).step_by(STRIP) {
         let width = (n - j).min(STRIP);

@@ -183,11 +183,7 @@ fn run_on<S: Simd>(simd: S, job: Job<'_, S::T>, plan: Plan, scratch: &mut [S::T]
                 Right::Bf16(_) | Right::PackedBf16(_) => unreachable!("bf16 has blocks of its own"),
             };
             let last = depth.end == k;
-            let ends = Ends {
-                from_c: ends.from_c || p > 0,
-                bias: ends.bias.filter(|_| last).map(|bias| &bias[cols.clone()]),
-                residual: ends.residual.filter(|_| last).map(|r| r.block(0..m, cols.clone())),
-            };
+            let ends = ends.of_block(p > 0, last, 0..m, cols.clone());
             let panel =
                 if a_scratch.is_empty() || plan.a_scratch == 0 { None } else { Some(&mut *a_scratch) };
             sweep(simd, a.block(0..m, depth.clone()), strips, c.block(0..m, cols.clone()), ends, panel);

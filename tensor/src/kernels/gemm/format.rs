@@ -3,18 +3,18 @@
 use crate::Real;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx512Bf16;
-use crate::simd::{LANES, Simd};
+use crate::simd::Simd;
 
 /// The elements of A and B as the microkernel reads them, and what one step along k does with a vector of them.
 pub(super) trait Format<S: Simd>: Copy {
     /// An element of A or B.
-    type E: Copy + Default;
-    /// [`LANES`] elements.
+    type E: Copy;
+    /// [`LANES`](crate::simd::LANES) elements.
     type V: Copy;
 
     /// `a` in every lane.
     fn splat(self, simd: S, a: Self::E) -> Self::V;
-    /// The first [`LANES`] elements.
+    /// The first [`LANES`](crate::simd::LANES) elements.
     fn load(self, simd: S, b: &[Self::E]) -> Self::V;
     /// a · b + c.
     fn mul_add(self, simd: S, a: Self::V, b: Self::V, c: S::V) -> S::V;
@@ -58,37 +58,9 @@ pub(super) fn pair<T: Real>(x: T, y: T) -> Pair {
     (round(x) >> 16) | (round(y) & 0xffff_0000)
 }
 
-/// Pairs of bf16 where no instruction multiplies them: two fused multiply-adds a step, in the order of k.
-#[derive(Clone, Copy)]
-pub(super) struct Pairs;
-
-impl<S: Simd> Format<S> for Pairs {
-    type E = Pair;
-    type V = (S::V, S::V);
-
-    #[inline(always)]
-    fn splat(self, simd: S, a: Pair) -> Self::V {
-        let (x, y) = numbers(a);
-        (simd.splat(x), simd.splat(y))
-    }
-    #[inline(always)]
-    fn load(self, simd: S, b: &[Pair]) -> Self::V {
-        let b: &[Pair; LANES] = b.first_chunk().expect("a full vector");
-        let (mut x, mut y) = ([S::T::ZERO; LANES], [S::T::ZERO; LANES]);
-        for i in 0..LANES {
-            (x[i], y[i]) = numbers(b[i]);
-        }
-        (simd.load(&x), simd.load(&y))
-    }
-    #[inline(always)]
-    fn mul_add(self, simd: S, a: Self::V, b: Self::V, c: S::V) -> S::V {
-        simd.mul_add(a.1, b.1, simd.mul_add(a.0, b.0, c))
-    }
-}
-
 /// Exact: a bf16 is the upper half of an `f32`.
 #[inline(always)]
-fn numbers<T: Real>(pair: Pair) -> (T, T) {
+pub(super) fn numbers<T: Real>(pair: Pair) -> (T, T) {
     let number = |bits| T::from_f64(f64::from(f32::from_bits(bits)));
     (number(pair << 16), number(pair & 0xffff_0000))
 }

@@ -7,6 +7,8 @@
 #![expect(clippy::needless_range_loop, reason = "loops over i, p, v name the indices of the formula")]
 
 mod bf16;
+#[cfg(target_arch = "x86_64")]
+mod bf16_dot;
 mod blocks;
 mod few_rows;
 mod format;

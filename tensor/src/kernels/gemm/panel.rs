@@ -32,14 +32,13 @@ dispatch! {
 #[inline(always)]
 fn pack_panel_on<S: Simd>(simd: S, a: Mat<'_, S::T>, heights: [usize; PANEL_BLOCKS], panel: &mut [S::T]) {
     let k = a.cols;
+    let rows: usize = heights.iter().sum();
     if a.col_stride == 1 {
-        let rows = heights.iter().sum();
         for i in 0..rows {
             panel[i * (k + SKEW)..][..k].copy_from_slice(&a.data[i * a.row_stride..][..k]);
         }
         return;
     }
-    let rows: usize = heights.iter().sum();
     for p in 0..k {
         for line in (0..rows).step_by(LANES) {
             simd.prefetch(a.data, (p + AHEAD) * a.col_stride + line * a.row_stride);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Batch;
 use super::blocks::{Job, Right};
-use super::mat::{Mat, MatMut};
+use super::mat::MatMut;
 use super::pack::{Packed, STRIP};
 use super::tile::Ends;
 use crate::Real;
@@ -78,11 +78,7 @@ impl<'a, T: Real> Job<'a, T> {
     fn split(self, cut: Cut) -> (Self, Self) {
         let Job { a, b, c, ends, whole_cols } = self;
         let (m, n) = (c.rows, c.cols);
-        let ends_of = |rows: Range<usize>, cols: Range<usize>| Ends {
-            from_c: ends.from_c,
-            bias: ends.bias.map(|bias| &bias[cols.clone()]),
-            residual: ends.residual.map(|residual: Mat<'a, T>| residual.block(rows, cols)),
-        };
+        let ends_of = |rows, cols| ends.of_block(false, true, rows, cols);
         match cut {
             Cut::Row(i) => {
                 let (c0, c1) = c.split_rows(i);

@@ -1,6 +1,7 @@
 //! Loops 1 and 2: the microkernel, and the sweep of a block of rows over the strips of B.
 
 use std::hint::black_box;
+use std::ops::Range;
 
 use super::format::{Format, Numbers};
 use super::mat::{Mat, MatMut};
@@ -26,6 +27,17 @@ pub(super) struct Ends<'a, T> {
     pub(super) bias: Option<&'a [T]>,
     /// Added after the bias.
     pub(super) residual: Option<Mat<'a, T>>,
+}
+
+impl<'a, T> Ends<'a, T> {
+    /// Those of a part: these rows and columns of C, and a block of k that comes `after` another, and is the `last` or not.
+    pub(super) fn of_block(self, after: bool, last: bool, rows: Range<usize>, cols: Range<usize>) -> Self {
+        Ends {
+            from_c: self.from_c || after,
+            bias: self.bias.filter(|_| last).map(|bias| &bias[cols.clone()]),
+            residual: self.residual.filter(|_| last).map(|residual| residual.block(rows, cols)),
+        }
+    }
 }
 
 /// C (m × n) = A (m × k) · B (k × n) for operands that fit the caches: loop 2 over blocks of rows, dealt evenly.
@@ -60,7 +72,7 @@ pub(super) fn sweep<S: Simd>(
                 packed_block(panel, (block % PANEL_BLOCKS, i - packed_from), (rows, k), a.col_stride == 1);
         }
         let c = c.block(i..i + rows, 0..n);
-        let ends = Ends { residual: ends.residual.map(|r| r.block(i..i + rows, 0..n)), ..ends };
+        let ends = ends.of_block(false, true, i..i + rows, 0..n);
         rows_by_strips(simd, Numbers, a_block, b, c, ends);
         i += rows;
     }
@@ -147,8 +159,8 @@ fn tile<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
                 }
             }
         }
-        // So are columns j and on of the next block of rows of A: with the last strip, all of it.
-        if a.col_stride == 1 && j < a.cols {
+        // So are columns j and on of the next block of rows of A. A single row has none.
+        if MR > 1 && a.col_stride == 1 && j < a.cols {
             for i in MR..2 * MR {
                 for v in 0..NV {
                     simd.prefetch(a.data, i * a.row_stride + j + v * LANES);
@@ -217,22 +229,26 @@ fn chains<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
     if const { MR == 1 } {
         while p + UNROLL <= a.cols {
             for q in 0..UNROLL {
-                acc = step::<S, F, MR, NV>(simd, format, (a, rows), (b, stride), p + q, acc);
+                // SAFETY: p + q < a.cols, and the rest was checked above.
+                acc = unsafe { step::<S, F, MR, NV>(simd, format, (a, rows), (b, stride), p + q, acc) };
             }
             p += UNROLL;
         }
     }
     while p < a.cols {
-        acc = step::<S, F, MR, NV>(simd, format, (a, rows), (b, stride), p, acc);
+        // SAFETY: as above.
+        acc = unsafe { step::<S, F, MR, NV>(simd, format, (a, rows), (b, stride), p, acc) };
         p += 1;
     }
     acc
 }
 
-/// The products of column p of A with row p of B. Each lies within its data, as [`chains`] has checked; row i of A begins at
-/// `rows[i]`.
+/// The products of column p of A with row p of B.
+///
+/// # Safety
+/// Element p of each row of A, which begin at `rows` of its data, and `NV` vectors from `p · stride` of `b` on must be there.
 #[inline(always)]
-fn step<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
+unsafe fn step<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
     simd: S,
     format: F,
     (a, rows): (Mat<'_, F::E>, [usize; MR]),
@@ -240,7 +256,7 @@ fn step<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
     p: usize,
     mut acc: [[S::V; NV]; MR],
 ) -> [[S::V; NV]; MR] {
-    // SAFETY: p < a.cols, so this lies within `b`, as was checked.
+    // SAFETY: by the caller.
     let row = unsafe { b.get_unchecked(p * stride..p * stride + NV * LANES) };
     let mut x = [format.load(simd, row); NV];
     for v in 1..NV {
@@ -248,10 +264,10 @@ fn step<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
     }
     // Wider tiles take longer for a row of B or read all of it, and the hardware keeps ahead of them.
     if const { S::TILE_VECTORS == 1 && NV == 1 } {
-        simd.prefetch(row, AHEAD * stride);
+        simd.prefetch(row, stride.wrapping_mul(AHEAD));
     }
     for i in 0..MR {
-        // SAFETY: i < MR and p < a.cols, so this lies no further than the last element of A, which was checked.
+        // SAFETY: by the caller.
         let w = unsafe { *a.data.get_unchecked(rows[i] + p * a.col_stride) };
         let w = format.splat(simd, w);
         for v in 0..NV {
