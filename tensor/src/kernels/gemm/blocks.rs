@@ -19,22 +19,44 @@ struct Fit {
     block: usize,
     /// Elements of the largest B that is read where it lies: as a whole it stays in that cache.
     b_in_place: usize,
+    /// When it is packed all the same.
+    conflict: Conflict,
     /// Elements of the largest A that lies in columns and is read where it lies.
     a_in_columns: usize,
+}
+
+/// Rows of B that find no room in the few sets of a cache that their addresses map to.
+struct Conflict {
+    /// They lie a multiple of so many bytes apart,
+    stride: usize,
+    /// are at least so many,
+    k: usize,
+    /// and meet at least so many rows of A, for which packing them pays.
+    m: usize,
 }
 
 /// For a second level of 1 MiB, which most processors with AVX-512 have at least. Fourteen rows of A of this depth are most of a
 /// first level of 32 KiB. Blocks of 100,000 to 200,000 differ by less than the noise where B comes from the cache; narrow ones
 /// win where it comes from memory. The tile's fourteen rows use whole cache lines of an A in columns.
-const WIDE: Fit = Fit { depth: 512, block: 150_000, b_in_place: 400 * 400, a_in_columns: usize::MAX };
+const WIDE: Fit = Fit {
+    depth: 512,
+    block: 150_000,
+    b_in_place: 400 * 400,
+    conflict: Conflict { stride: PAGE, k: 257, m: 1 },
+    a_in_columns: usize::MAX,
+};
 
 /// For 512 KiB, as many processors without AVX-512 have. Six rows of A and the strip of B that passes by fit the first level
 /// together. Six rows use a third of each line of an A in columns, which then comes three times from beyond the cache.
-const NARROW: Fit = Fit { depth: 256, block: 75_000, b_in_place: 60_000, a_in_columns: 1 << 17 };
-
-/// Rows of B above which those that lie a multiple of [`PAGE`] apart are packed: a strip of more rows than this
-/// finds no room in the few sets of the second-level cache that such addresses map to.
-const IN_PLACE_PAGES: usize = 256;
+/// A tile takes half as long for a row of B as AVX-512's and feels that the first level cannot hold a strip: in place,
+/// 192×512×64 runs at 75 % of the peak and 192×1024×48 at 60, packed at 94 and 90.
+const NARROW: Fit = Fit {
+    depth: 256,
+    block: 75_000,
+    b_in_place: 60_000,
+    conflict: Conflict { stride: PAGE / 2, k: 16, m: 32 },
+    a_in_columns: 1 << 17,
+};
 
 /// Bytes between addresses that share a set of the first-level cache.
 const PAGE: usize = 4096;
@@ -107,7 +129,12 @@ impl<T: Real> Job<'_, T> {
     fn plan(&self) -> Plan {
         let (m, n, k) = (self.a.rows, self.c.cols, self.a.cols);
         let fit = if level() == Level::Avx512 { WIDE } else { NARROW };
-        let strided_by_pages = |stride: usize| stride > 0 && (stride * size_of::<T>()).is_multiple_of(PAGE);
+        let strided_by =
+            |bytes: usize, stride: usize| stride > 0 && (stride * size_of::<T>()).is_multiple_of(bytes);
+        let in_conflict = |b_stride| {
+            let Conflict { stride, k: least_k, m: least_m } = fit.conflict;
+            k >= least_k && m >= least_m && strided_by(stride, b_stride)
+        };
         // Cutting once costs more, by another visit to C, than it gains.
         let mut kc = if k <= WIDE.depth { k.max(1) } else { even_part(k, fit.depth, 1) };
         let mut nc = n;
@@ -115,11 +142,7 @@ impl<T: Real> Job<'_, T> {
             Right::Packed(_) => Path::Packed,
             Right::Bf16(_) | Right::PackedBf16(_) => unreachable!("bf16 has blocks of its own"),
             Right::Plain(b) if b.col_stride == 1 && m <= FEW_ROWS => Path::FewRows,
-            Right::Plain(b)
-                if b.col_stride == 1
-                    && k * n <= fit.b_in_place
-                    && !(k > IN_PLACE_PAGES && strided_by_pages(b.row_stride)) =>
-            {
+            Right::Plain(b) if b.col_stride == 1 && k * n <= fit.b_in_place && !in_conflict(b.row_stride) => {
                 Path::InPlace
             }
             Right::Plain(_) => Path::Blocked,
@@ -129,7 +152,7 @@ impl<T: Real> Job<'_, T> {
             && m > FEW_ROWS
             && self.whole_cols >= PANEL_STRIPS * STRIP
             && k > 64
-            && (strided_by_pages(a_stride) || self.a.row_stride == 1 && m * k > fit.a_in_columns);
+            && (strided_by(PAGE, a_stride) || self.a.row_stride == 1 && m * k > fit.a_in_columns);
         if path == Path::Packed && m <= FEW_ROWS {
             // Strip after strip, as B lies in memory.
             kc = k.max(1);
