@@ -1,6 +1,6 @@
 //! Layer norm, RMS norm and sums over rows.
 
-use super::split::{CHUNK, In, Job, Out, by_rows, is_large, split};
+use super::split::{In, Job, Out, by_rows, is_large, rows_in_chunk, split};
 use super::{Grad, put, sweep};
 use crate::buffer::with_scratch;
 use crate::simd::{LANES, Simd};
@@ -40,7 +40,7 @@ pub fn layer_norm<T: Real>(
     }
     let (parallel, rows) = (is_large::<T>(2 * x.len()), rstd.len());
     let all = (In(x, cols), Out(y, cols), Out(mean, 1), Out(rstd, 1));
-    by_rows(parallel, rows, (CHUNK / cols).max(1), all, &|(x, y, mean, rstd)| {
+    by_rows(parallel, rows, rows_in_chunk(cols), all, &|(x, y, mean, rstd)| {
         layer_norm_rows(x.0, weight, bias, eps, y.0, mean.0, rstd.0);
     });
 }
@@ -82,7 +82,7 @@ pub fn rms_norm<T: Real>(x: &[T], weight: &[T], eps: T, y: &mut [T], rstd: &mut 
     }
     let (parallel, rows) = (is_large::<T>(2 * x.len()), rstd.len());
     let all = (In(x, cols), Out(y, cols), Out(rstd, 1));
-    by_rows(parallel, rows, (CHUNK / cols).max(1), all, &|(x, y, rstd)| {
+    by_rows(parallel, rows, rows_in_chunk(cols), all, &|(x, y, rstd)| {
         rms_norm_rows(x.0, weight, eps, y.0, rstd.0);
     });
 }

@@ -4,7 +4,7 @@
 //! probability 0. A row of −∞ only has no distribution: its softmax is all zeros (and its logarithm all −∞), so that a
 //! fully masked row adds nothing and no NaN spreads from it. A row with NaN or +∞ becomes NaN.
 
-use super::split::{CHUNK, In, Out, by_rows, is_large};
+use super::split::{In, Out, by_rows, is_large, rows_in_chunk};
 use super::{Grad, put, sweep};
 use crate::simd::{LANES, Simd};
 use crate::{Real, dispatch};
@@ -56,7 +56,7 @@ fn check_rows(name: &str, a: usize, b: usize, cols: usize) {
 fn forward<T: Real>(x: &[T], y: &mut [T], cols: usize, kernel: fn(&[T], &mut [T], usize)) {
     let (parallel, rows) = (is_large::<T>(2 * x.len()), x.len() / cols.max(1));
     let all = (In(x, cols), Out(y, cols));
-    by_rows(parallel, rows, (CHUNK / cols.max(1)).max(1), all, &|(x, y)| kernel(x.0, y.0, cols));
+    by_rows(parallel, rows, rows_in_chunk(cols), all, &|(x, y)| kernel(x.0, y.0, cols));
 }
 
 /// As [`forward`].
@@ -70,7 +70,7 @@ fn backward<T: Real>(
     let Grad { data, add } = dx;
     let (parallel, rows) = (is_large::<T>(3 * y.len()), y.len() / cols.max(1));
     let all = (In(y, cols), In(dy, cols), Out(data, cols));
-    by_rows(parallel, rows, (CHUNK / cols.max(1)).max(1), all, &|(y, dy, dx)| {
+    by_rows(parallel, rows, rows_in_chunk(cols), all, &|(y, dy, dx)| {
         kernel(y.0, dy.0, dx.0, add, cols);
     });
 }

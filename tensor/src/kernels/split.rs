@@ -6,11 +6,16 @@ use std::ops::Range;
 const LARGE: usize = 2 << 20;
 
 /// Elements in a piece of an elementwise kernel: a few microseconds of work, and a multiple of every vector.
-pub(crate) const CHUNK: usize = 16 << 10;
+pub(super) const CHUNK: usize = 16 << 10;
 
 /// Whether a kernel that touches `n` numbers is worth splitting over threads.
-pub(crate) fn is_large<T>(n: usize) -> bool {
+pub(super) fn is_large<T>(n: usize) -> bool {
     n * size_of::<T>() >= LARGE && rayon::current_num_threads() > 1
+}
+
+/// Rows of `cols` numbers in a piece of about [`CHUNK`] numbers.
+pub(super) fn rows_in_chunk(cols: usize) -> usize {
+    (CHUNK / cols.max(1)).max(1)
 }
 
 /// Both, on two threads if another has nothing to do, and their results.
