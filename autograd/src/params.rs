@@ -63,8 +63,8 @@ impl ParamLayout {
 
     /// The shape of a parameter.
     #[inline]
-    pub fn shape(&self, id: ParamId) -> Shape {
-        self.entry(id).shape
+    pub fn shape(&self, id: ParamId) -> &Shape {
+        &self.entry(id).shape
     }
 
     /// Where a parameter lies in the flat buffer.
@@ -162,7 +162,7 @@ impl<T: Real> Params<T> {
 
     /// A parameter as a view.
     pub fn view(&self, id: ParamId) -> View<'_, T> {
-        View::new(self.get(id), self.layout.shape(id))
+        View::new(self.get(id), *self.layout.shape(id))
     }
 
     /// The values of a parameter, row by row.

@@ -17,7 +17,7 @@ pub(crate) enum Work {
 impl Work {
     /// One visit to each tensor and direction: forward reads the inputs and writes `y`; backward reads the inputs and the gradient
     /// of `y` and writes those of the inputs.
-    pub(crate) fn passing_over(inputs: &[Shape], y: Shape) -> [Work; 2] {
+    pub(crate) fn passing_over(inputs: &[&Shape], y: &Shape) -> [Work; 2] {
         let n: usize = inputs.iter().map(|shape| shape.elements()).sum();
         [Work::Numbers(n + y.elements()), Work::Numbers(2 * n + y.elements())]
     }

@@ -85,7 +85,7 @@ impl Golden {
         assert_eq!(layout.ids().len(), self.n_params(), "the model has other parameters than the file");
         for id in layout.ids() {
             let (shape, values) = self.floats(&format!("param.{}", layout.name(id)));
-            assert_eq!(*layout.shape(id), *shape, "shape of {}", layout.name(id));
+            assert_eq!(**layout.shape(id), *shape, "shape of {}", layout.name(id));
             for (param, value) in params.get_mut(id).iter_mut().zip(values) {
                 *param = T::from_f64(value);
             }

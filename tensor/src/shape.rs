@@ -19,6 +19,9 @@ impl Shape {
     /// The shape of a scalar: no dimensions, one element.
     pub const SCALAR: Shape = Shape { dims: [0; MAX_RANK], rank: 0 };
 
+    /// The shape of a row of no elements.
+    pub const EMPTY: Shape = Shape { dims: [0; MAX_RANK], rank: 1 };
+
     /// A shape of these sizes.
     ///
     /// # Panics

@@ -1,7 +1,6 @@
 //! Borrowed strided arrays: what operations read.
 
 use crate::Real;
-use crate::kernels::gemm::PackedWeight;
 use crate::shape::{MAX_RANK, Shape};
 
 /// A borrowed array: element (i, j, …) lies at `data[i · strides[0] + j · strides[1] + …]`.
@@ -15,8 +14,6 @@ pub struct View<'a, T: Real> {
     pub shape: Shape,
     /// The distance between neighbours along each dimension.
     pub strides: [usize; MAX_RANK],
-    /// The same matrix in the form that the products of a linear layer want, if someone made it.
-    pub packed: Option<&'a PackedWeight<T>>,
 }
 
 impl<'a, T: Real> View<'a, T> {
@@ -27,7 +24,7 @@ impl<'a, T: Real> View<'a, T> {
     #[track_caller]
     pub fn new(data: &'a [T], shape: Shape) -> Self {
         assert_eq!(data.len(), shape.elements(), "view: data and shape {shape} differ in size");
-        View { data, shape, strides: shape.contiguous_strides(), packed: None }
+        View { data, shape, strides: shape.contiguous_strides() }
     }
 
     /// The elements row by row, if that is how they lie in memory.

@@ -5,11 +5,11 @@
 //! ReLU²: max(x, 0)² (So et al. 2021, arXiv:2109.08668).
 
 use weft_tensor::kernels::activation;
-use weft_tensor::{Grad, Real, Shape, ShapeError, View};
+use weft_tensor::{Grad, Real, Shape, ShapeError};
 
 pub use weft_tensor::kernels::activation::Activation as Kind;
 
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -29,8 +29,8 @@ impl Op<1> for Activation {
         }
     }
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        Ok(x)
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        Ok(*x)
     }
 
     fn cases(cases: &mut Cases) {
@@ -47,13 +47,13 @@ impl Op<1> for Activation {
 }
 
 impl Fused<1> for Activation {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T], _saved: &mut [T]) {
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T], _saved: &mut [T]) {
         activation::activation(self.0, x.data, y);
     }
 
     fn backward<T: Real>(
         &self,
-        [x]: [View<'_, T>; 1],
+        [x]: [Input<'_, T>; 1],
         _y: &[T],
         _saved: &[T],
         dy: &mut [T],

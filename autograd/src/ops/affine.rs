@@ -1,9 +1,9 @@
 //! y = scale · x + shift, with constants: also negation and what an operator does with a plain number.
 
 use weft_tensor::kernels::elementwise;
-use weft_tensor::{Real, Shape, ShapeError, View};
+use weft_tensor::{Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -16,8 +16,8 @@ pub(crate) struct Affine {
 impl Op<1> for Affine {
     const NAMES: &'static [&'static str] = &["affine"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        Ok(x)
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        Ok(*x)
     }
 
     fn cases(cases: &mut Cases) {
@@ -31,7 +31,7 @@ impl Op<1> for Affine {
 }
 
 impl Primitive<1> for Affine {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
         elementwise::affine(T::from_f64(self.scale), T::from_f64(self.shift), x.data, y);
     }
 

@@ -6,7 +6,7 @@
 use weft_tensor::kernels::{Heads, attention};
 use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::profile::Work;
 use crate::tape::Var;
@@ -74,13 +74,13 @@ impl Attention {
 impl Op<1> for Attention {
     const NAMES: &'static [&'static str] = &["attention"];
 
-    fn shape(&self, [qkv]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        check("attention", &self.heads, &qkv)?;
+    fn shape(&self, [qkv]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        check("attention", &self.heads, qkv)?;
         Ok(qkv.with_last(self.heads.n_head * self.heads.head_size))
     }
 
     // 4·D for each query and key that it sees forward, 10·D backward: the scores are computed again.
-    fn work(&self, [qkv]: [Shape; 1], _y: Shape) -> [Work; 2] {
+    fn work(&self, [qkv]: [&Shape; 1], _y: &Shape) -> [Work; 2] {
         let Heads { n_head, head_size, .. } = self.heads;
         let pairs = qkv[0] * n_head * qkv[1] * (qkv[1] + 1) / 2;
         [Work::Flops(4 * head_size * pairs), Work::Flops(10 * head_size * pairs)]
@@ -97,25 +97,25 @@ impl Op<1> for Attention {
 
 impl Fused<1> for Attention {
     /// ln Σ e^S of every row of every head.
-    fn saved_len(&self, [qkv]: [Shape; 1]) -> usize {
-        self.kernel(&qkv).lse_len()
+    fn saved_len(&self, [qkv]: [&Shape; 1]) -> usize {
+        self.kernel(qkv).lse_len()
     }
 
-    fn forward<T: Real>(&self, [qkv]: [View<'_, T>; 1], y: &mut [T], saved: &mut [T]) {
-        attention::attention(self.kernel(&qkv.shape), qkv.data, y, saved);
+    fn forward<T: Real>(&self, [qkv]: [Input<'_, T>; 1], y: &mut [T], saved: &mut [T]) {
+        attention::attention(self.kernel(qkv.shape), qkv.data, y, saved);
     }
 
     // dV = Pᵀ dY,  dP = dY Vᵀ,  dS = P ∘ (dP − rowsum(dY ∘ Y)),  dQ = scale · dS K,  dK = scale · dSᵀ Q.
     fn backward<T: Real>(
         &self,
-        [qkv]: [View<'_, T>; 1],
+        [qkv]: [Input<'_, T>; 1],
         y: &[T],
         saved: &[T],
         dy: &mut [T],
         [dqkv]: [Option<Grad<'_, T>>; 1],
     ) {
         if let Some(dqkv) = dqkv {
-            attention::attention_backward(self.kernel(&qkv.shape), qkv.data, y, saved, dy, dqkv);
+            attention::attention_backward(self.kernel(qkv.shape), qkv.data, y, saved, dy, dqkv);
         }
     }
 

@@ -1,9 +1,9 @@
 //! Sum, difference, product and quotient, with broadcasting.
 
 use weft_tensor::strided::{self, Binary as Kind};
-use weft_tensor::{Grad, Real, Shape, ShapeError, View};
+use weft_tensor::{Grad, Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -17,8 +17,8 @@ impl Op<2> for Binary {
         self.0.name()
     }
 
-    fn shape(&self, [a, b]: [Shape; 2]) -> Result<Shape, ShapeError> {
-        strided::broadcast_shape(self.name(), &a, &b)
+    fn shape(&self, [a, b]: [&Shape; 2]) -> Result<Shape, ShapeError> {
+        strided::broadcast_shape(self.name(), a, b)
     }
 
     fn cases(cases: &mut Cases) {
@@ -51,8 +51,8 @@ impl Op<2> for Binary {
 }
 
 impl Primitive<2> for Binary {
-    fn forward<T: Real>(&self, [a, b]: [View<'_, T>; 2], y: &mut [T]) {
-        strided::binary(self.0, a, b, Grad { data: y, add: false });
+    fn forward<T: Real>(&self, [a, b]: [Input<'_, T>; 2], y: &mut [T]) {
+        strided::binary(self.0, a.view(), b.view(), Grad { data: y, add: false });
     }
 
     fn derivative<'t, T: Real>(

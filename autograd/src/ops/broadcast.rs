@@ -1,9 +1,9 @@
 //! Repetition along dimensions that are missing or of size 1.
 
 use weft_tensor::strided::{self, Layout};
-use weft_tensor::{Real, Shape, ShapeError, View};
+use weft_tensor::{Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -28,8 +28,8 @@ pub(super) const STRETCHES: [(&[usize], &[usize]); 9] = [
 impl Op<1> for Broadcast {
     const NAMES: &'static [&'static str] = &["broadcast"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        Layout::contiguous(x).broadcast_to(self.shape).map(|layout| layout.shape)
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        Layout::contiguous(*x).broadcast_to(self.shape).map(|layout| layout.shape)
     }
 
     fn cases(cases: &mut Cases) {
@@ -43,8 +43,8 @@ impl Op<1> for Broadcast {
 }
 
 impl Primitive<1> for Broadcast {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
-        strided::copy_into(x.broadcast_to(self.shape), y);
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
+        strided::copy_into(x.view().broadcast_to(self.shape), y);
     }
 
     fn derivative<'t, T: Real>(

@@ -1,8 +1,8 @@
 //! 1 where a comparison holds, 0 elsewhere: a mask, through which nothing is differentiated.
 
-use weft_tensor::{Real, Shape, ShapeError, View};
+use weft_tensor::{Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -24,10 +24,10 @@ impl Op<2> for Compare {
         }
     }
 
-    fn shape(&self, [a, b]: [Shape; 2]) -> Result<Shape, ShapeError> {
+    fn shape(&self, [a, b]: [&Shape; 2]) -> Result<Shape, ShapeError> {
         match self {
             Compare::Equal if a != b => Err(ShapeError(format!("equal: shapes differ: {a} and {b}"))),
-            _ => Ok(a),
+            _ => Ok(*a),
         }
     }
 
@@ -42,7 +42,7 @@ impl Op<2> for Compare {
 }
 
 impl Primitive<2> for Compare {
-    fn forward<T: Real>(&self, [a, b]: [View<'_, T>; 2], y: &mut [T]) {
+    fn forward<T: Real>(&self, [a, b]: [Input<'_, T>; 2], y: &mut [T]) {
         let number = |holds: bool| if holds { T::ONE } else { T::ZERO };
         match *self {
             Compare::Greater(threshold) => {

@@ -1,8 +1,8 @@
 //! Two values one after the other along an axis; more by repetition.
 
-use weft_tensor::{Real, Shape, ShapeError, View, strided};
+use weft_tensor::{Real, Shape, ShapeError, strided};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -14,8 +14,8 @@ pub(crate) struct Concat {
 impl Op<2> for Concat {
     const NAMES: &'static [&'static str] = &["concat"];
 
-    fn shape(&self, [a, b]: [Shape; 2]) -> Result<Shape, ShapeError> {
-        strided::concat_shape(&[a, b], self.axis)
+    fn shape(&self, [a, b]: [&Shape; 2]) -> Result<Shape, ShapeError> {
+        strided::concat_shape(&[*a, *b], self.axis)
     }
 
     fn cases(cases: &mut Cases) {
@@ -39,8 +39,8 @@ impl Op<2> for Concat {
 }
 
 impl Primitive<2> for Concat {
-    fn forward<T: Real>(&self, inputs: [View<'_, T>; 2], y: &mut [T]) {
-        strided::concat(&inputs, self.axis, y);
+    fn forward<T: Real>(&self, inputs: [Input<'_, T>; 2], y: &mut [T]) {
+        strided::concat(&inputs.map(Input::view), self.axis, y);
     }
 
     fn derivative<'t, T: Real>(

@@ -3,11 +3,11 @@
 //! q̂ = s_h q / √(Σ q² + 1e-6) with a learned scale s_h for each query head,  k̂ = k / √(Σ k² + 1e-6),  v unchanged.
 
 use weft_tensor::kernels::cosine;
-use weft_tensor::{Grad, Real, Shape, ShapeError, View};
+use weft_tensor::{Grad, Real, Shape, ShapeError};
 
 use weft_tensor::kernels::Heads;
 
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -22,12 +22,12 @@ pub(crate) struct CosineHeads {
 impl Op<2> for CosineHeads {
     const NAMES: &'static [&'static str] = &["cosine_heads"];
 
-    fn shape(&self, [qkv, scale]: [Shape; 2]) -> Result<Shape, ShapeError> {
-        super::attention::check("cosine_heads", &self.heads, &qkv)?;
-        if *scale != [self.heads.n_head] {
+    fn shape(&self, [qkv, scale]: [&Shape; 2]) -> Result<Shape, ShapeError> {
+        super::attention::check("cosine_heads", &self.heads, qkv)?;
+        if **scale != [self.heads.n_head] {
             return Err(ShapeError(format!("cosine_heads: scale {scale} is not [{}]", self.heads.n_head)));
         }
-        Ok(qkv)
+        Ok(*qkv)
     }
 
     fn cases(cases: &mut Cases) {
@@ -40,14 +40,14 @@ impl Op<2> for CosineHeads {
 }
 
 impl Fused<2> for CosineHeads {
-    fn forward<T: Real>(&self, [qkv, scale]: [View<'_, T>; 2], y: &mut [T], _saved: &mut [T]) {
+    fn forward<T: Real>(&self, [qkv, scale]: [Input<'_, T>; 2], y: &mut [T], _saved: &mut [T]) {
         cosine::l2_normalize_heads(qkv.data, scale.data, self.heads, y);
     }
 
     // With r = 1/√(Σ x² + eps) and g = Σ x ∘ dy over a head:  dx = s r (dy − r² g x),  ds = Σ r g.
     fn backward<T: Real>(
         &self,
-        [qkv, scale]: [View<'_, T>; 2],
+        [qkv, scale]: [Input<'_, T>; 2],
         _y: &[T],
         _saved: &[T],
         dy: &mut [T],

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weft_tensor::kernels::cross_entropy;
 use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -23,7 +23,7 @@ pub(crate) struct CrossEntropy {
 impl Op<1> for CrossEntropy {
     const NAMES: &'static [&'static str] = &["cross_entropy"];
 
-    fn shape(&self, [logits]: [Shape; 1]) -> Result<Shape, ShapeError> {
+    fn shape(&self, [logits]: [&Shape; 1]) -> Result<Shape, ShapeError> {
         let fail = |what: String| Err(ShapeError(format!("cross_entropy: {what}")));
         if logits.rank() == 0 || logits.rows() != self.targets.len() {
             return fail(format!("{} targets for logits {logits}", self.targets.len()));
@@ -60,11 +60,11 @@ impl Op<1> for CrossEntropy {
 
 impl Fused<1> for CrossEntropy {
     /// ln Σ e^x of every row.
-    fn saved_len(&self, [logits]: [Shape; 1]) -> usize {
+    fn saved_len(&self, [logits]: [&Shape; 1]) -> usize {
         logits.rows()
     }
 
-    fn forward<T: Real>(&self, [logits]: [View<'_, T>; 1], y: &mut [T], saved: &mut [T]) {
+    fn forward<T: Real>(&self, [logits]: [Input<'_, T>; 1], y: &mut [T], saved: &mut [T]) {
         let sum = cross_entropy::cross_entropy(logits.data, &self.targets, IGNORE, saved);
         y[0] = T::from_f64(self.scale * sum);
     }
@@ -72,7 +72,7 @@ impl Fused<1> for CrossEntropy {
     // dx = dy · scale · (softmax(x) − onehot(t)), zero in the rows that are ignored.
     fn backward<T: Real>(
         &self,
-        [logits]: [View<'_, T>; 1],
+        [logits]: [Input<'_, T>; 1],
         _y: &[T],
         saved: &[T],
         dy: &mut [T],

@@ -6,7 +6,7 @@ use weft_tensor::kernels::dropout;
 use weft_tensor::random::{Key, Purpose};
 use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -19,8 +19,8 @@ pub(crate) struct Dropout {
 impl Op<1> for Dropout {
     const NAMES: &'static [&'static str] = &["dropout"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        Ok(x)
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        Ok(*x)
     }
 
     fn cases(cases: &mut Cases) {
@@ -34,14 +34,14 @@ impl Op<1> for Dropout {
 }
 
 impl Fused<1> for Dropout {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T], _saved: &mut [T]) {
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T], _saved: &mut [T]) {
         dropout::dropout(self.key, self.p, x.data, Grad { data: y, add: false });
     }
 
     // The mask is its own adjoint.
     fn backward<T: Real>(
         &self,
-        _inputs: [View<'_, T>; 1],
+        _inputs: [Input<'_, T>; 1],
         _y: &[T],
         _saved: &[T],
         dy: &mut [T],

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use weft_tensor::kernels::embedding::{self, Positions};
-use weft_tensor::{Grad, Real, Shape, ShapeError, View, strided};
+use weft_tensor::{Grad, Real, Shape, ShapeError, strided};
 
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::profile::Work;
 use crate::tape::Var;
@@ -23,7 +23,7 @@ pub(crate) struct Embedding {
 impl Op<2> for Embedding {
     const NAMES: &'static [&'static str] = &["embedding"];
 
-    fn shape(&self, [table, positions]: [Shape; 2]) -> Result<Shape, ShapeError> {
+    fn shape(&self, [table, positions]: [&Shape; 2]) -> Result<Shape, ShapeError> {
         let fail = |what: String| Err(ShapeError(format!("embedding: {what}")));
         if table.rank() != 2 {
             return fail(format!("table {table} is no matrix"));
@@ -42,7 +42,7 @@ impl Op<2> for Embedding {
     }
 
     // Of the table only the rows that are looked up.
-    fn work(&self, _inputs: [Shape; 2], y: Shape) -> [Work; 2] {
+    fn work(&self, _inputs: [&Shape; 2], y: &Shape) -> [Work; 2] {
         [Work::Numbers(2 * y.elements()), Work::Numbers(3 * y.elements())]
     }
 
@@ -70,7 +70,7 @@ impl Op<2> for Embedding {
 }
 
 impl Fused<2> for Embedding {
-    fn forward<T: Real>(&self, [table, positions]: [View<'_, T>; 2], y: &mut [T], _saved: &mut [T]) {
+    fn forward<T: Real>(&self, [table, positions]: [Input<'_, T>; 2], y: &mut [T], _saved: &mut [T]) {
         let positions = self.first.map(|first| Positions { table: positions.data, seq_len: self.seq_len, first });
         embedding::embedding(&self.ids, table.data, table.shape.last(), positions, y);
     }
@@ -78,7 +78,7 @@ impl Fused<2> for Embedding {
     // Row i of dy is added to row idᵢ of dtable and to the row of its position, in order of i.
     fn backward<T: Real>(
         &self,
-        [table, _]: [View<'_, T>; 2],
+        [table, _]: [Input<'_, T>; 2],
         _y: &[T],
         _saved: &[T],
         dy: &mut [T],

@@ -3,10 +3,10 @@
 //! With rows x = [g | u]:  y = act(g) ∘ u
 
 use weft_tensor::kernels::activation;
-use weft_tensor::{Grad, Real, Shape, ShapeError, View};
+use weft_tensor::{Grad, Real, Shape, ShapeError};
 
 use super::activation::{Kind, reference};
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -16,7 +16,7 @@ pub(crate) struct Gated(Kind);
 impl Op<1> for Gated {
     const NAMES: &'static [&'static str] = &["gated"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
         if x.rank() == 0 || x.last() % 2 != 0 {
             return Err(ShapeError(format!("gated: input {x} needs an even last dimension: a gate and a value")));
         }
@@ -34,14 +34,14 @@ impl Op<1> for Gated {
 }
 
 impl Fused<1> for Gated {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T], _saved: &mut [T]) {
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T], _saved: &mut [T]) {
         activation::gated_activation(self.0, x.data, y, x.shape.last() / 2);
     }
 
     // dg = dy ∘ u ∘ act′(g),  du = dy ∘ act(g)
     fn backward<T: Real>(
         &self,
-        [x]: [View<'_, T>; 1],
+        [x]: [Input<'_, T>; 1],
         _y: &[T],
         _saved: &[T],
         dy: &mut [T],

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use weft_tensor::{Real, Shape, ShapeError, View, strided};
+use weft_tensor::{Real, Shape, ShapeError, strided};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -29,8 +29,8 @@ pub(super) const PICKS: [(&[usize], usize, &[u32]); 8] = [
 impl Op<1> for Gather {
     const NAMES: &'static [&'static str] = &["gather"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        strided::gather_shape(&x, self.axis, &self.ids)
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        strided::gather_shape(x, self.axis, &self.ids)
     }
 
     fn cases(cases: &mut Cases) {
@@ -43,8 +43,8 @@ impl Op<1> for Gather {
 }
 
 impl Primitive<1> for Gather {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
-        strided::gather(x, self.axis, &self.ids, y);
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
+        strided::gather(x.view(), self.axis, &self.ids, y);
     }
 
     fn derivative<'t, T: Real>(

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use weft_tensor::{Grad, Real, Shape, ShapeError, View, strided};
+use weft_tensor::{Grad, Real, Shape, ShapeError, strided};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -26,14 +26,14 @@ impl IndexAdd {
 impl Op<1> for IndexAdd {
     const NAMES: &'static [&'static str] = &["index_add"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        strided::Layout::axis("index_add", &x, self.axis)?;
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        strided::Layout::axis("index_add", x, self.axis)?;
         strided::check_ids("index_add", &self.ids, self.size)?;
         if x[self.axis] != self.ids.len() {
             let ids = self.ids.len();
             return Err(ShapeError(format!("index_add: {ids} ids for the entries of {x} along axis {}", self.axis)));
         }
-        Ok(self.result(&x))
+        Ok(self.result(x))
     }
 
     fn cases(cases: &mut Cases) {
@@ -48,9 +48,9 @@ impl Op<1> for IndexAdd {
 }
 
 impl Primitive<1> for IndexAdd {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
-        let shape = self.result(&x.shape);
-        strided::index_select_backward(x, self.axis, &self.ids, shape, Grad { data: y, add: false });
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
+        let shape = self.result(x.shape);
+        strided::index_select_backward(x.view(), self.axis, &self.ids, shape, Grad { data: y, add: false });
     }
 
     fn derivative<'t, T: Real>(

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use weft_tensor::{Real, Shape, ShapeError, View, strided};
+use weft_tensor::{Real, Shape, ShapeError, strided};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -29,8 +29,8 @@ pub(super) const PICKS: [(&[usize], usize, &[u32]); 8] = [
 impl Op<1> for IndexSelect {
     const NAMES: &'static [&'static str] = &["index_select"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        strided::Layout::axis("index_select", &x, self.axis)?;
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        strided::Layout::axis("index_select", x, self.axis)?;
         strided::check_ids("index_select", &self.ids, x[self.axis])?;
         let mut sizes = x.to_vec();
         sizes[self.axis] = self.ids.len();
@@ -47,8 +47,8 @@ impl Op<1> for IndexSelect {
 }
 
 impl Primitive<1> for IndexSelect {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
-        strided::index_select(x, self.axis, &self.ids, y);
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
+        strided::index_select(x.view(), self.axis, &self.ids, y);
     }
 
     fn derivative<'t, T: Real>(

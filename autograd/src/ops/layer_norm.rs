@@ -3,9 +3,9 @@
 //! y = weight ∘ (x − μ) / √(σ² + eps) + bias, with μ and σ² (biased) over the last dimension.
 
 use weft_tensor::kernels::norm;
-use weft_tensor::{Grad, Real, Shape, ShapeError, View};
+use weft_tensor::{Grad, Real, Shape, ShapeError};
 
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -18,12 +18,12 @@ pub(crate) struct LayerNorm {
 impl Op<3> for LayerNorm {
     const NAMES: &'static [&'static str] = &["layer_norm"];
 
-    fn shape(&self, [x, weight, bias]: [Shape; 3]) -> Result<Shape, ShapeError> {
-        check("layer_norm", &x, &weight, "weight")?;
+    fn shape(&self, [x, weight, bias]: [&Shape; 3]) -> Result<Shape, ShapeError> {
+        check("layer_norm", x, weight, "weight")?;
         if self.bias {
-            check("layer_norm", &x, &bias, "bias")?;
+            check("layer_norm", x, bias, "bias")?;
         }
-        Ok(x)
+        Ok(*x)
     }
 
     fn cases(cases: &mut Cases) {
@@ -51,11 +51,11 @@ pub(super) fn check(op: &str, x: &Shape, vector: &Shape, what: &str) -> Result<(
 
 impl Fused<3> for LayerNorm {
     /// μ and 1/σ of every row.
-    fn saved_len(&self, [x, _, _]: [Shape; 3]) -> usize {
+    fn saved_len(&self, [x, _, _]: [&Shape; 3]) -> usize {
         2 * x.rows()
     }
 
-    fn forward<T: Real>(&self, [x, weight, bias]: [View<'_, T>; 3], y: &mut [T], saved: &mut [T]) {
+    fn forward<T: Real>(&self, [x, weight, bias]: [Input<'_, T>; 3], y: &mut [T], saved: &mut [T]) {
         let (mean, rstd) = saved.split_at_mut(x.shape.rows());
         let bias = self.bias.then_some(bias.data);
         norm::layer_norm(x.data, weight.data, bias, T::from_f64(self.eps), y, mean, rstd);
@@ -65,7 +65,7 @@ impl Fused<3> for LayerNorm {
     // dweight = Σ dy ∘ x̂,  dbias = Σ dy over the rows.
     fn backward<T: Real>(
         &self,
-        [x, weight, _]: [View<'_, T>; 3],
+        [x, weight, _]: [Input<'_, T>; 3],
         _y: &[T],
         saved: &[T],
         dy: &mut [T],

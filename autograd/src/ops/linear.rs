@@ -9,10 +9,10 @@
 use weft_tensor::buffer::with_scratch;
 use weft_tensor::kernels::gemm::{Epilogue, Mat, MatMut, Weight};
 use weft_tensor::kernels::{activation, norm};
-use weft_tensor::{Grad, Real, Shape, ShapeError, View};
+use weft_tensor::{Grad, Real, Shape, ShapeError};
 
 use super::activation::Kind;
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::profile::Work;
 use crate::tape::Var;
@@ -28,7 +28,7 @@ pub(crate) struct Linear {
 impl Op<4> for Linear {
     const NAMES: &'static [&'static str] = &["linear"];
 
-    fn shape(&self, [x, weight, bias, residual]: [Shape; 4]) -> Result<Shape, ShapeError> {
+    fn shape(&self, [x, weight, bias, residual]: [&Shape; 4]) -> Result<Shape, ShapeError> {
         let fail = |what: String| Err(ShapeError(format!("linear: {what}")));
         if weight.rank() != 2 {
             return fail(format!("weight {weight} is no matrix"));
@@ -41,17 +41,17 @@ impl Op<4> for Linear {
             ));
         }
         let y = x.with_last(weight[0]);
-        if self.bias && *bias != [weight[0]] {
+        if self.bias && **bias != [weight[0]] {
             return fail(format!("bias {bias} with weight {weight}, which expects [{}]", weight[0]));
         }
-        if self.residual && residual != y {
+        if self.residual && *residual != y {
             return fail(format!("residual {residual} does not have the output's shape {y}"));
         }
         Ok(y)
     }
 
     // Three products of the same size: y, dx, dW.
-    fn work(&self, [x, weight, _, _]: [Shape; 4], _y: Shape) -> [Work; 2] {
+    fn work(&self, [x, weight, _, _]: [&Shape; 4], _y: &Shape) -> [Work; 2] {
         let product = 2 * x.rows() * weight.elements();
         [Work::Flops(product), Work::Flops(2 * product)]
     }
@@ -77,7 +77,7 @@ impl Op<4> for Linear {
 }
 
 impl Fused<4> for Linear {
-    fn forward<T: Real>(&self, [x, weight, bias, residual]: [View<'_, T>; 4], y: &mut [T], _saved: &mut [T]) {
+    fn forward<T: Real>(&self, [x, weight, bias, residual]: [Input<'_, T>; 4], y: &mut [T], _saved: &mut [T]) {
         let (m, k, n) = (x.shape.rows(), x.shape.last(), weight.shape[0]);
         let epilogue = Epilogue {
             add: false,
@@ -102,7 +102,7 @@ impl Fused<4> for Linear {
     // With a = act(x):  dx = dy W ∘ act′(x),  dW = dyᵀ a,  db = Σ rows of dy.
     fn backward<T: Real>(
         &self,
-        [x, weight, _, _]: [View<'_, T>; 4],
+        [x, weight, _, _]: [Input<'_, T>; 4],
         _y: &[T],
         _saved: &[T],
         dy: &mut [T],
@@ -151,8 +151,8 @@ impl Fused<4> for Linear {
 }
 
 /// A view of (out, in) as the weight of a layer.
-fn matrix<T: Real>(view: View<'_, T>) -> Weight<'_, T> {
-    Weight::new(Mat::new(view.data, view.shape[0], view.shape[1]), view.packed)
+fn matrix<T: Real>(weight: Input<'_, T>) -> Weight<'_, T> {
+    Weight::new(Mat::new(weight.data, weight.shape[0], weight.shape[1]), weight.packed)
 }
 
 impl<'t, T: Real> Var<'t, T> {

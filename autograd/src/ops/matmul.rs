@@ -2,7 +2,7 @@
 
 use weft_tensor::{Real, Shape, ShapeError, View, strided};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::profile::Work;
 use crate::tape::Var;
@@ -20,7 +20,7 @@ fn turned<T: Real>(x: View<'_, T>, transpose: bool) -> View<'_, T> {
     if transpose { x.transpose(rank - 2, rank - 1) } else { x }
 }
 
-fn turned_shape(x: Shape, transpose: bool) -> Shape {
+fn turned_shape(x: &Shape, transpose: bool) -> Shape {
     let mut sizes = x.to_vec();
     if transpose && x.rank() >= 2 {
         sizes.swap(x.rank() - 2, x.rank() - 1);
@@ -31,14 +31,14 @@ fn turned_shape(x: Shape, transpose: bool) -> Shape {
 impl Op<2> for Matmul {
     const NAMES: &'static [&'static str] = &["matmul"];
 
-    fn shape(&self, [a, b]: [Shape; 2]) -> Result<Shape, ShapeError> {
+    fn shape(&self, [a, b]: [&Shape; 2]) -> Result<Shape, ShapeError> {
         if a.rank() < 2 || b.rank() < 2 {
             return Err(ShapeError(format!("matmul: {a} · {b}: the tape multiplies matrices")));
         }
         strided::matmul_shape(&turned_shape(a, self.transpose_a), &turned_shape(b, self.transpose_b))
     }
 
-    fn work(&self, [a, _]: [Shape; 2], y: Shape) -> [Work; 2] {
+    fn work(&self, [a, _]: [&Shape; 2], y: &Shape) -> [Work; 2] {
         let k = a[a.rank() - if self.transpose_a { 2 } else { 1 }];
         let product = 2 * y.elements() * k;
         [Work::Flops(product), Work::Flops(2 * product)]
@@ -80,8 +80,8 @@ impl Op<2> for Matmul {
 }
 
 impl Primitive<2> for Matmul {
-    fn forward<T: Real>(&self, [a, b]: [View<'_, T>; 2], y: &mut [T]) {
-        strided::matmul(turned(a, self.transpose_a), turned(b, self.transpose_b), y);
+    fn forward<T: Real>(&self, [a, b]: [Input<'_, T>; 2], y: &mut [T]) {
+        strided::matmul(turned(a.view(), self.transpose_a), turned(b.view(), self.transpose_b), y);
     }
 
     // C = A B: dA = dC Bᵀ, dB = Aᵀ dC; where an input is transposed, so is its gradient.

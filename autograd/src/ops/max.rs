@@ -1,9 +1,9 @@
 //! The largest element over axes.
 
 use weft_tensor::shape::MAX_RANK;
-use weft_tensor::{Real, Shape, ShapeError, View, strided};
+use weft_tensor::{Real, Shape, ShapeError, strided};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -27,8 +27,8 @@ impl Max {
 impl Op<1> for Max {
     const NAMES: &'static [&'static str] = &["max"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        self.with_axes(|axes| strided::reduced_shape("max", &x, axes, true))
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        self.with_axes(|axes| strided::reduced_shape("max", x, axes, true))
     }
 
     fn cases(cases: &mut Cases) {
@@ -43,8 +43,8 @@ impl Op<1> for Max {
 }
 
 impl Primitive<1> for Max {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
-        self.with_axes(|axes| strided::max(x, axes, y));
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
+        self.with_axes(|axes| strided::max(x.view(), axes, y));
     }
 
     // Equal largest elements share the gradient.

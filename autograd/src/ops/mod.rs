@@ -5,6 +5,7 @@
 //! reference: what the checks compare with, and the route to higher derivatives. The list at the end of this file names every
 //! op; the gradient checks run over it.
 
+use weft_tensor::kernels::gemm::PackedWeight;
 use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 
 pub use activation::Kind as Activation;
@@ -19,6 +20,22 @@ use crate::tape::Var;
 /// The most inputs an op has.
 pub(crate) const MAX_INPUTS: usize = 4;
 
+/// A value that an op reads: its elements lie row by row.
+#[derive(Clone, Copy)]
+pub(crate) struct Input<'a, T: Real> {
+    pub(crate) data: &'a [T],
+    pub(crate) shape: &'a Shape,
+    /// The packed form of a parameter, if it has one.
+    pub(crate) packed: Option<&'a PackedWeight<T>>,
+}
+
+impl<'a, T: Real> Input<'a, T> {
+    /// For the functions of [`weft_tensor::strided`].
+    fn view(self) -> View<'a, T> {
+        View::new(self.data, *self.shape)
+    }
+}
+
 /// What every op says of itself. `N` is the number of inputs; one that is absent has shape `[0]`.
 pub(crate) trait Op<const N: usize>: Clone {
     /// Every name that [`Op::name`] can give.
@@ -30,10 +47,10 @@ pub(crate) trait Op<const N: usize>: Clone {
     }
 
     /// The shape rule: a pure function of the inputs' shapes.
-    fn shape(&self, inputs: [Shape; N]) -> Result<Shape, ShapeError>;
+    fn shape(&self, inputs: [&Shape; N]) -> Result<Shape, ShapeError>;
 
     /// What forward and backward owe the machine, for profiles.
-    fn work(&self, inputs: [Shape; N], y: Shape) -> [Work; 2] {
+    fn work(&self, inputs: [&Shape; N], y: &Shape) -> [Work; 2] {
         Work::passing_over(&inputs, y)
     }
 
@@ -44,7 +61,7 @@ pub(crate) trait Op<const N: usize>: Clone {
 /// An op whose derivative is a graph of ops.
 pub(crate) trait Primitive<const N: usize>: Op<N> {
     /// Computes `y`, which may hold anything before.
-    fn forward<T: Real>(&self, inputs: [View<'_, T>; N], y: &mut [T]);
+    fn forward<T: Real>(&self, inputs: [Input<'_, T>; N], y: &mut [T]);
 
     /// The gradient of each input that `needs` one, of the input's shape, from the gradient `dy` of the output.
     fn derivative<'t, T: Real>(
@@ -59,12 +76,12 @@ pub(crate) trait Primitive<const N: usize>: Op<N> {
 /// An op whose derivative is a kernel.
 pub(crate) trait Fused<const N: usize>: Op<N> {
     /// How many numbers forward saves for backward.
-    fn saved_len(&self, _inputs: [Shape; N]) -> usize {
+    fn saved_len(&self, _inputs: [&Shape; N]) -> usize {
         0
     }
 
     /// Computes `y` and `saved`, which may hold anything before.
-    fn forward<T: Real>(&self, inputs: [View<'_, T>; N], y: &mut [T], saved: &mut [T]);
+    fn forward<T: Real>(&self, inputs: [Input<'_, T>; N], y: &mut [T], saved: &mut [T]);
 
     /// The input whose gradient is `dy` itself, which `backward` then neither writes nor changes.
     fn passes(&self) -> Option<usize> {
@@ -75,7 +92,7 @@ pub(crate) trait Fused<const N: usize>: Op<N> {
     /// an input gets it ([`Fused::passes`]).
     fn backward<T: Real>(
         &self,
-        inputs: [View<'_, T>; N],
+        inputs: [Input<'_, T>; N],
         y: &[T],
         saved: &[T],
         dy: &mut [T],
@@ -144,28 +161,28 @@ macro_rules! ops {
                 matches!(self, AnyOp::Reshape(_))
             }
 
-            pub(crate) fn shape(&self, inputs: &[Shape; MAX_INPUTS]) -> Result<Shape, ShapeError> {
+            pub(crate) fn shape(&self, inputs: &[&Shape; MAX_INPUTS]) -> Result<Shape, ShapeError> {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(op) => Op::<$pn>::shape(op, first(inputs)),)*
                     $($(#[$fmeta])* AnyOp::$F(op) => Op::<$fn>::shape(op, first(inputs)),)*
                 }
             }
 
-            pub(crate) fn work(&self, inputs: &[Shape; MAX_INPUTS], y: Shape) -> [Work; 2] {
+            pub(crate) fn work(&self, inputs: &[&Shape; MAX_INPUTS], y: &Shape) -> [Work; 2] {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(op) => Op::<$pn>::work(op, first(inputs), y),)*
                     $($(#[$fmeta])* AnyOp::$F(op) => Op::<$fn>::work(op, first(inputs), y),)*
                 }
             }
 
-            pub(crate) fn saved_len(&self, inputs: &[Shape; MAX_INPUTS]) -> usize {
+            pub(crate) fn saved_len(&self, inputs: &[&Shape; MAX_INPUTS]) -> usize {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(_) => 0,)*
                     $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::saved_len(op, first(inputs)),)*
                 }
             }
 
-            pub(crate) fn forward<T: Real>(&self, inputs: &[View<'_, T>; MAX_INPUTS], y: &mut [T], saved: &mut [T]) {
+            pub(crate) fn forward<T: Real>(&self, inputs: &[Input<'_, T>; MAX_INPUTS], y: &mut [T], saved: &mut [T]) {
                 match self {
                     $($(#[$pmeta])* AnyOp::$P(op) => Primitive::<$pn>::forward(op, first(inputs), y),)*
                     $($(#[$fmeta])* AnyOp::$F(op) => Fused::<$fn>::forward(op, first(inputs), y, saved),)*
@@ -181,7 +198,7 @@ macro_rules! ops {
 
             pub(crate) fn backward<T: Real>(
                 &self,
-                inputs: &[View<'_, T>; MAX_INPUTS],
+                inputs: &[Input<'_, T>; MAX_INPUTS],
                 y: &[T],
                 saved: &[T],
                 dy: &mut [T],

@@ -1,8 +1,8 @@
 //! Zeros before and after, along one axis: the adjoint of a slice.
 
-use weft_tensor::{Real, Shape, ShapeError, View};
+use weft_tensor::{Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -16,7 +16,7 @@ pub(crate) struct Pad {
 impl Op<1> for Pad {
     const NAMES: &'static [&'static str] = &["pad"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
         if self.axis >= x.rank() {
             return Err(ShapeError(format!("pad: shape {x} has no axis {}", self.axis)));
         }
@@ -45,7 +45,7 @@ impl Op<1> for Pad {
 }
 
 impl Primitive<1> for Pad {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
         let inner: usize = x.shape[self.axis + 1..].iter().product();
         let row = x.shape[self.axis] * inner;
         let padded = row + (self.before + self.after) * inner;

@@ -2,9 +2,9 @@
 
 use weft_tensor::shape::MAX_RANK;
 use weft_tensor::strided::{self, Layout};
-use weft_tensor::{Real, Shape, ShapeError, View};
+use weft_tensor::{Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -29,8 +29,8 @@ impl Permute {
 impl Op<1> for Permute {
     const NAMES: &'static [&'static str] = &["permute"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        Layout::contiguous(x).permute(self.order()).map(|layout| layout.shape)
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        Layout::contiguous(*x).permute(self.order()).map(|layout| layout.shape)
     }
 
     fn cases(cases: &mut Cases) {
@@ -53,8 +53,8 @@ impl Op<1> for Permute {
 }
 
 impl Primitive<1> for Permute {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
-        strided::copy_into(x.permute(self.order()), y);
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
+        strided::copy_into(x.view().permute(self.order()), y);
     }
 
     fn derivative<'t, T: Real>(

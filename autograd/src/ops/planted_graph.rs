@@ -3,7 +3,7 @@
 use weft_tensor::strided::{self, Binary};
 use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -42,16 +42,16 @@ impl Op<2> for PlantedGraph {
         PlantedGraph::ALL.into_iter().find(|(fault, _)| *fault == self.0).expect("every fault is listed").1
     }
 
-    fn shape(&self, [a, b]: [Shape; 2]) -> Result<Shape, ShapeError> {
-        strided::broadcast_shape("planted", &a, &b)
+    fn shape(&self, [a, b]: [&Shape; 2]) -> Result<Shape, ShapeError> {
+        strided::broadcast_shape("planted", a, b)
     }
 
     fn cases(_: &mut Cases) {}
 }
 
 impl Primitive<2> for PlantedGraph {
-    fn forward<T: Real>(&self, [a, b]: [View<'_, T>; 2], y: &mut [T]) {
-        strided::binary(Binary::Mul, a, b, Grad { data: y, add: false });
+    fn forward<T: Real>(&self, [a, b]: [Input<'_, T>; 2], y: &mut [T]) {
+        strided::binary(Binary::Mul, a.view(), b.view(), Grad { data: y, add: false });
         let cols = a.shape.elements();
         for (i, y) in y.iter_mut().enumerate() {
             *y *= a.data[i % cols];

@@ -4,7 +4,7 @@
 
 use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -135,9 +135,9 @@ impl Op<2> for PlantedKernel {
         self.0.name()
     }
 
-    fn shape(&self, [x, w]: [Shape; 2]) -> Result<Shape, ShapeError> {
+    fn shape(&self, [x, w]: [&Shape; 2]) -> Result<Shape, ShapeError> {
         assert_eq!((x.rank(), x.last()), (2, w[0]));
-        Ok(x)
+        Ok(*x)
     }
 
     fn cases(_: &mut Cases) {}
@@ -151,7 +151,7 @@ fn put<T: Real>(grad: &mut Grad<'_, T>, i: usize, value: T, seen: &mut [bool]) {
 }
 
 impl Fused<2> for PlantedKernel {
-    fn saved_len(&self, [x, _]: [Shape; 2]) -> usize {
+    fn saved_len(&self, [x, _]: [&Shape; 2]) -> usize {
         match self.0.base() {
             NoneSaved => x.elements(),
             NoneNorm => 2 * x.rows(),
@@ -159,7 +159,7 @@ impl Fused<2> for PlantedKernel {
         }
     }
 
-    fn forward<T: Real>(&self, [x, w]: [View<'_, T>; 2], y: &mut [T], saved: &mut [T]) {
+    fn forward<T: Real>(&self, [x, w]: [Input<'_, T>; 2], y: &mut [T], saved: &mut [T]) {
         let cols = x.shape.last();
         let (two, three) = (T::from_f64(2.0), T::from_f64(3.0));
         if self.0.base() == NoneNorm {
@@ -192,7 +192,7 @@ impl Fused<2> for PlantedKernel {
 
     fn backward<T: Real>(
         &self,
-        [x, w]: [View<'_, T>; 2],
+        [x, w]: [Input<'_, T>; 2],
         _y: &[T],
         saved: &[T],
         dy: &mut [T],

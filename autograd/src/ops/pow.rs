@@ -1,8 +1,8 @@
 //! xᵖ with a constant exponent.
 
-use weft_tensor::{Real, Shape, ShapeError, View};
+use weft_tensor::{Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -14,8 +14,8 @@ pub(crate) struct Pow {
 impl Op<1> for Pow {
     const NAMES: &'static [&'static str] = &["pow"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        Ok(x)
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        Ok(*x)
     }
 
     fn cases(cases: &mut Cases) {
@@ -29,7 +29,7 @@ impl Op<1> for Pow {
 }
 
 impl Primitive<1> for Pow {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
         let p = T::from_f64(self.exponent);
         for (y, &x) in y.iter_mut().zip(x.data) {
             *y = x.powf(p);

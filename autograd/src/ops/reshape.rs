@@ -1,8 +1,8 @@
 //! The same elements, row by row, under another shape: no copy.
 
-use weft_tensor::{Real, Shape, ShapeError, View};
+use weft_tensor::{Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -14,7 +14,7 @@ pub(crate) struct Reshape {
 impl Op<1> for Reshape {
     const NAMES: &'static [&'static str] = &["reshape"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
         if x.elements() == self.shape.elements() {
             return Ok(self.shape);
         }
@@ -43,7 +43,7 @@ impl Op<1> for Reshape {
 }
 
 impl Primitive<1> for Reshape {
-    fn forward<T: Real>(&self, _inputs: [View<'_, T>; 1], _y: &mut [T]) {
+    fn forward<T: Real>(&self, _inputs: [Input<'_, T>; 1], _y: &mut [T]) {
         unreachable!("the tape gives a reshape the memory of its input")
     }
 

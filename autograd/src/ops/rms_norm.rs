@@ -3,9 +3,9 @@
 //! y = weight ∘ x / √(mean(x²) + eps), the mean over the last dimension.
 
 use weft_tensor::kernels::norm;
-use weft_tensor::{Grad, Real, Shape, ShapeError, View};
+use weft_tensor::{Grad, Real, Shape, ShapeError};
 
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -17,9 +17,9 @@ pub(crate) struct RmsNorm {
 impl Op<2> for RmsNorm {
     const NAMES: &'static [&'static str] = &["rms_norm"];
 
-    fn shape(&self, [x, weight]: [Shape; 2]) -> Result<Shape, ShapeError> {
-        super::layer_norm::check("rms_norm", &x, &weight, "weight")?;
-        Ok(x)
+    fn shape(&self, [x, weight]: [&Shape; 2]) -> Result<Shape, ShapeError> {
+        super::layer_norm::check("rms_norm", x, weight, "weight")?;
+        Ok(*x)
     }
 
     fn cases(cases: &mut Cases) {
@@ -35,18 +35,18 @@ impl Op<2> for RmsNorm {
 
 impl Fused<2> for RmsNorm {
     /// 1 / root mean square of every row.
-    fn saved_len(&self, [x, _]: [Shape; 2]) -> usize {
+    fn saved_len(&self, [x, _]: [&Shape; 2]) -> usize {
         x.rows()
     }
 
-    fn forward<T: Real>(&self, [x, weight]: [View<'_, T>; 2], y: &mut [T], saved: &mut [T]) {
+    fn forward<T: Real>(&self, [x, weight]: [Input<'_, T>; 2], y: &mut [T], saved: &mut [T]) {
         norm::rms_norm(x.data, weight.data, T::from_f64(self.eps), y, saved);
     }
 
     // With x̂ = x/rms and g = dy ∘ weight:  dx = (g − x̂ ∘ mean(g ∘ x̂)) / rms,  dweight = Σ dy ∘ x̂ over the rows.
     fn backward<T: Real>(
         &self,
-        [x, weight]: [View<'_, T>; 2],
+        [x, weight]: [Input<'_, T>; 2],
         _y: &[T],
         saved: &[T],
         dy: &mut [T],

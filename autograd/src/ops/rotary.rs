@@ -6,7 +6,7 @@
 use weft_tensor::kernels::{Heads, rotary};
 use weft_tensor::{Grad, Real, Shape, ShapeError, View};
 
-use super::{Fused, Op};
+use super::{Fused, Input, Op};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -22,8 +22,8 @@ pub(crate) struct Rotary {
 impl Op<2> for Rotary {
     const NAMES: &'static [&'static str] = &["rotary"];
 
-    fn shape(&self, [qkv, table]: [Shape; 2]) -> Result<Shape, ShapeError> {
-        super::attention::check("rotary", &self.heads, &qkv)?;
+    fn shape(&self, [qkv, table]: [&Shape; 2]) -> Result<Shape, ShapeError> {
+        super::attention::check("rotary", &self.heads, qkv)?;
         let (half, end) = (self.heads.head_size / 2, self.first + qkv[1]);
         if !self.heads.head_size.is_multiple_of(2) {
             return Err(ShapeError(format!("rotary: heads of {} numbers have no pairs", self.heads.head_size)));
@@ -31,7 +31,7 @@ impl Op<2> for Rotary {
         if table.rank() != 3 || table[0] != 2 || table[1] < end || table[2] != half {
             return Err(ShapeError(format!("rotary: table {table} is not (2, at least {end}, {half})")));
         }
-        Ok(qkv)
+        Ok(*qkv)
     }
 
     fn cases(cases: &mut Cases) {
@@ -50,7 +50,7 @@ impl Op<2> for Rotary {
 }
 
 impl Fused<2> for Rotary {
-    fn forward<T: Real>(&self, [qkv, table]: [View<'_, T>; 2], y: &mut [T], _saved: &mut [T]) {
+    fn forward<T: Real>(&self, [qkv, table]: [Input<'_, T>; 2], y: &mut [T], _saved: &mut [T]) {
         let out = Grad { data: y, add: false };
         rotary::rotary(qkv.data, table.data, self.heads, qkv.shape[1], self.first, false, out);
     }
@@ -58,7 +58,7 @@ impl Fused<2> for Rotary {
     // The adjoint of a rotation turns back.
     fn backward<T: Real>(
         &self,
-        [qkv, table]: [View<'_, T>; 2],
+        [qkv, table]: [Input<'_, T>; 2],
         _y: &[T],
         _saved: &[T],
         dy: &mut [T],

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use weft_tensor::{Grad, Real, Shape, ShapeError, View, strided};
+use weft_tensor::{Grad, Real, Shape, ShapeError, strided};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -18,9 +18,9 @@ pub(crate) struct ScatterAdd {
 impl Op<1> for ScatterAdd {
     const NAMES: &'static [&'static str] = &["scatter_add"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
         let gathered = strided::gather_shape(&self.shape, self.axis, &self.ids)?;
-        if gathered != x {
+        if gathered != *x {
             return Err(ShapeError(format!("scatter_add: the ids want shape {gathered}, not {x}")));
         }
         Ok(self.shape)
@@ -38,8 +38,8 @@ impl Op<1> for ScatterAdd {
 }
 
 impl Primitive<1> for ScatterAdd {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
-        strided::gather_backward(x, self.axis, &self.ids, self.shape, Grad { data: y, add: false });
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
+        strided::gather_backward(x.view(), self.axis, &self.ids, self.shape, Grad { data: y, add: false });
     }
 
     fn derivative<'t, T: Real>(

@@ -1,8 +1,8 @@
 //! One value where a mask is not zero, another elsewhere.
 
-use weft_tensor::{Grad, Real, Shape, ShapeError, View, strided};
+use weft_tensor::{Grad, Real, Shape, ShapeError, strided};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -12,9 +12,9 @@ pub(crate) struct Select;
 impl Op<3> for Select {
     const NAMES: &'static [&'static str] = &["where"];
 
-    fn shape(&self, [mask, a, b]: [Shape; 3]) -> Result<Shape, ShapeError> {
-        let both = strided::broadcast_shape("where", &a, &b)?;
-        strided::broadcast_shape("where", &mask, &both)
+    fn shape(&self, [mask, a, b]: [&Shape; 3]) -> Result<Shape, ShapeError> {
+        let both = strided::broadcast_shape("where", a, b)?;
+        strided::broadcast_shape("where", mask, &both)
     }
 
     fn cases(cases: &mut Cases) {
@@ -28,8 +28,8 @@ impl Op<3> for Select {
 }
 
 impl Primitive<3> for Select {
-    fn forward<T: Real>(&self, [mask, a, b]: [View<'_, T>; 3], y: &mut [T]) {
-        strided::select(mask, a, b, Grad { data: y, add: false });
+    fn forward<T: Real>(&self, [mask, a, b]: [Input<'_, T>; 3], y: &mut [T]) {
+        strided::select(mask.view(), a.view(), b.view(), Grad { data: y, add: false });
     }
 
     fn derivative<'t, T: Real>(

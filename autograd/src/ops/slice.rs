@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use weft_tensor::strided::{self, Layout};
-use weft_tensor::{Real, Shape, ShapeError, View};
+use weft_tensor::{Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -19,8 +19,8 @@ pub(crate) struct Slice {
 impl Op<1> for Slice {
     const NAMES: &'static [&'static str] = &["slice"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        Layout::contiguous(x).slice(self.axis, self.start..self.end).map(|layout| layout.shape)
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        Layout::contiguous(*x).slice(self.axis, self.start..self.end).map(|layout| layout.shape)
     }
 
     fn cases(cases: &mut Cases) {
@@ -44,8 +44,8 @@ impl Op<1> for Slice {
 }
 
 impl Primitive<1> for Slice {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
-        strided::copy_into(x.slice(self.axis, self.start..self.end), y);
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
+        strided::copy_into(x.view().slice(self.axis, self.start..self.end), y);
     }
 
     fn derivative<'t, T: Real>(

@@ -3,9 +3,9 @@
 //! yᵢ = e^(xᵢ) / Σⱼ e^(xⱼ)
 
 use weft_tensor::kernels::softmax;
-use weft_tensor::{Real, Shape, ShapeError, View};
+use weft_tensor::{Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -25,11 +25,11 @@ impl Op<1> for Softmax {
         }
     }
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
         if x.rank() == 0 {
             return Err(ShapeError(format!("{}: a scalar has no dimension to normalise", self.name())));
         }
-        Ok(x)
+        Ok(*x)
     }
 
     fn cases(cases: &mut Cases) {
@@ -44,7 +44,7 @@ impl Op<1> for Softmax {
 }
 
 impl Primitive<1> for Softmax {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
         let cols = x.shape.last();
         match self {
             Softmax::Plain => softmax::softmax(x.data, y, cols),

@@ -1,9 +1,9 @@
 //! Sums over axes: the adjoint of broadcasting. Means are scaled sums.
 
 use weft_tensor::strided::{self, Layout};
-use weft_tensor::{Grad, Real, Shape, ShapeError, View};
+use weft_tensor::{Grad, Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -15,8 +15,8 @@ pub(crate) struct SumTo {
 impl Op<1> for SumTo {
     const NAMES: &'static [&'static str] = &["sum"];
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        match Layout::contiguous(self.shape).broadcast_to(x) {
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        match Layout::contiguous(self.shape).broadcast_to(*x) {
             Ok(_) => Ok(self.shape),
             Err(_) => Err(ShapeError(format!("sum: shape {} does not stretch to {x}", self.shape))),
         }
@@ -38,8 +38,8 @@ impl Op<1> for SumTo {
 }
 
 impl Primitive<1> for SumTo {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
-        strided::sum_to(x, self.shape, Grad { data: y, add: false });
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
+        strided::sum_to(x.view(), self.shape, Grad { data: y, add: false });
     }
 
     fn derivative<'t, T: Real>(

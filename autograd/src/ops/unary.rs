@@ -1,9 +1,9 @@
 //! Functions of one number, elementwise: exp, ln, √, tanh, erf, sigmoid, relu.
 
 use weft_tensor::kernels::activation::{self, Unary as Kind};
-use weft_tensor::{Real, Shape, ShapeError, View};
+use weft_tensor::{Real, Shape, ShapeError};
 
-use super::{Op, Primitive};
+use super::{Input, Op, Primitive};
 use crate::gradcheck::Cases;
 use crate::tape::Var;
 
@@ -36,8 +36,8 @@ impl Op<1> for Unary {
         }
     }
 
-    fn shape(&self, [x]: [Shape; 1]) -> Result<Shape, ShapeError> {
-        Ok(x)
+    fn shape(&self, [x]: [&Shape; 1]) -> Result<Shape, ShapeError> {
+        Ok(*x)
     }
 
     fn cases(cases: &mut Cases) {
@@ -66,7 +66,7 @@ impl Op<1> for Unary {
 }
 
 impl Primitive<1> for Unary {
-    fn forward<T: Real>(&self, [x]: [View<'_, T>; 1], y: &mut [T]) {
+    fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
         activation::unary(self.0, x.data, y);
     }
 

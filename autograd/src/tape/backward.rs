@@ -138,7 +138,8 @@ impl<'t, T: Real> Walk<'t, T> {
         {
             let inner = self.tape.inner.borrow();
             let node = &inner.nodes[id as usize];
-            let views = inputs.map(|input| inner.view(self.tape.params, input));
+            let values = inputs.map(|input| inner.input(self.tape.params, input));
+            let shapes = values.map(|value| value.shape);
             let y = inner.data(self.tape.params, id);
             let params = std::array::from_fn(|i| match targets[i] {
                 Target::Param(param) if !repeated[i] => Some(param),
@@ -150,14 +151,13 @@ impl<'t, T: Real> Walk<'t, T> {
                     *output = Some(Grad { data, add: *add });
                 }
             }
-            let shapes = || (inputs.map(|input| inner.shape(self.tape.params, input)), node.shape);
             self.tape.pool.timed(
                 op,
                 true,
-                shapes,
+                (&shapes, &node.shape),
                 |[_, backward]| backward,
                 || {
-                    op.backward(&views, y, node.saved.as_deref().unwrap_or_default(), dy, outputs);
+                    op.backward(&values, y, node.saved.as_deref().unwrap_or_default(), dy, outputs);
                 },
             );
             let layout = self.tape.params.layout();
@@ -196,7 +196,7 @@ impl<'t, T: Real> Walk<'t, T> {
         let tape = self.tape;
         let (mark, shape) = {
             let inner = tape.inner.borrow();
-            (inner.nodes.len() as u32, inner.shape(tape.params, id))
+            (inner.nodes.len() as u32, *inner.shape(tape.params, id))
         };
         let dy = tape.push_leaf(shape, dy, false);
         let needs = targets.map(|target| target != Target::Nowhere);
@@ -204,7 +204,7 @@ impl<'t, T: Real> Walk<'t, T> {
         let roots = derivatives.map(|derivative| derivative.map(|var| tape.inner.borrow().root(var.id)));
         for (i, derivative) in derivatives.into_iter().enumerate() {
             let (Some(derivative), true) = (derivative, needs[i]) else { continue };
-            let expected = tape.inner.borrow().shape(tape.params, inputs[i]);
+            let expected = *tape.inner.borrow().shape(tape.params, inputs[i]);
             assert_eq!(derivative.shape(), expected, "derivative {i} of `{}` has the wrong shape", op.name());
             // Two inputs may share one derivative, as those of a sum do: the last of them takes the buffer.
             let last = roots[i].is_some_and(|root| root >= mark) && !roots[i + 1..].contains(&roots[i]);

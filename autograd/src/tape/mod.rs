@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use weft_tensor::{Buffer, Real, Shape, View};
 
 use crate::anomaly::{Anomaly, Extent, is_finite};
-use crate::ops::{AnyOp, MAX_INPUTS};
+use crate::ops::{AnyOp, Input, MAX_INPUTS};
 use crate::params::{ParamId, Params};
 use crate::profile::{Profile, Work};
 
@@ -113,14 +113,13 @@ impl<T: Real> Pool<T> {
         &self,
         op: &AnyOp,
         backward: bool,
-        shapes: impl FnOnce() -> ([Shape; MAX_INPUTS], Shape),
+        (inputs, y): (&[&Shape; MAX_INPUTS], &Shape),
         work: impl FnOnce([Work; 2]) -> Work,
         f: impl FnOnce(),
     ) {
         let Some(profile) = &self.profile else { return f() };
         let time = Profile::time(f);
-        let (inputs, y) = shapes();
-        profile.borrow_mut().count(op.name(), backward, time, work(op.work(&inputs, y)), size_of::<T>());
+        profile.borrow_mut().count(op.name(), backward, time, work(op.work(inputs, y)), size_of::<T>());
     }
 
     /// Numbers in all buffers made so far: what activations and their gradients needed at most.
@@ -208,7 +207,7 @@ impl<'p, T: Real> Tape<'p, T> {
         let var = self.push(Node {
             op: None,
             inputs: [ABSENT; MAX_INPUTS],
-            shape: self.params.layout().shape(id),
+            shape: *self.params.layout().shape(id),
             value: Value::Param(id),
             saved: None,
             needs_grad: true,
@@ -316,16 +315,16 @@ impl<'p, T: Real> Tape<'p, T> {
         let mut y = self.take(shape.elements());
         let mut saved = (saved_len > 0).then(|| self.take(saved_len));
         let inner = self.inner.borrow();
-        let views = of_each(ids, |id| inner.view(self.params, id));
-        let shapes = || (of_each(ids, |id| inner.shape(self.params, id)), shape);
+        let inputs = of_each(ids, |id| inner.input(self.params, id));
+        let shapes = of_each(inputs, |input| input.shape);
         // What the walk back computes forward, derivatives of primitives and lost values, is its expense.
         self.pool.timed(
             op,
             self.spent.get(),
-            shapes,
+            (&shapes, &shape),
             |[forward, _]| forward,
             || {
-                op.forward(&views, &mut y, saved.as_deref_mut().unwrap_or_default());
+                op.forward(&inputs, &mut y, saved.as_deref_mut().unwrap_or_default());
             },
         );
         self.pool.notice(
@@ -407,9 +406,9 @@ impl<T: Real> Drop for Tape<'_, T> {
     }
 }
 
-/// `f` of every input. Written out, since `array::map` moves what is as large as a view several times.
+/// `f` of every input. Written out, since `array::map` calls it through a loop and moves what it makes twice.
 #[inline(always)]
-fn of_each<R>([a, b, c, d]: [u32; MAX_INPUTS], f: impl Fn(u32) -> R) -> [R; MAX_INPUTS] {
+fn of_each<A, R>([a, b, c, d]: [A; MAX_INPUTS], f: impl Fn(A) -> R) -> [R; MAX_INPUTS] {
     [f(a), f(b), f(c), f(d)]
 }
 
@@ -421,11 +420,11 @@ fn without_node(id: u32) -> Option<ParamId> {
 
 impl<T: Real> Inner<T> {
     #[inline]
-    fn shape(&self, params: &Params<T>, id: u32) -> Shape {
+    fn shape<'a>(&'a self, params: &'a Params<T>, id: u32) -> &'a Shape {
         match (id, without_node(id)) {
-            (ABSENT, _) => Shape::new(&[0]),
+            (ABSENT, _) => &Shape::EMPTY,
             (_, Some(param)) => params.layout().shape(param),
-            _ => self.nodes[id as usize].shape,
+            _ => &self.nodes[id as usize].shape,
         }
     }
 
@@ -468,20 +467,25 @@ impl<T: Real> Inner<T> {
     }
 
     #[inline]
-    fn view<'a>(&'a self, params: &'a Params<T>, id: u32) -> View<'a, T> {
+    fn input<'a>(&'a self, params: &'a Params<T>, id: u32) -> Input<'a, T> {
         if id == ABSENT {
-            return View::new(&[], Shape::new(&[0]));
+            return Input { data: &[], shape: &Shape::EMPTY, packed: None };
         }
-        let packed = self.param(id).and_then(|param| params.packed(param));
-        let shape = self.shape(params, id);
-        View { data: self.data(params, id), shape, strides: shape.contiguous_strides(), packed }
+        match self.param(id) {
+            Some(id) => {
+                Input { data: params.get(id), shape: params.layout().shape(id), packed: params.packed(id) }
+            }
+            None => {
+                Input { data: self.data(params, id), shape: &self.nodes[id as usize].shape, packed: None }
+            }
+        }
     }
 
     /// What the inputs of an op are like.
     fn extents(&self, params: &Params<T>, ids: [u32; MAX_INPUTS]) -> impl Iterator<Item = Extent> {
         ids.into_iter().filter(|&id| id != ABSENT).map(|id| {
             let name = self.param(id).map(|param| params.layout().name(param));
-            Extent::of(name, self.shape(params, id), self.data(params, id))
+            Extent::of(name, *self.shape(params, id), self.data(params, id))
         })
     }
 
@@ -506,7 +510,7 @@ impl<'t, T: Real> Var<'t, T> {
 
     /// The shape.
     pub fn shape(self) -> Shape {
-        self.tape.inner.borrow().shape(self.tape.params, self.id)
+        *self.tape.inner.borrow().shape(self.tape.params, self.id)
     }
 
     /// Lets `f` read the values, row by row.

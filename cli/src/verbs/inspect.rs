@@ -119,7 +119,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 fn neighbours(checkpoint: &Checkpoint) -> Vec<Neighbours> {
     let vocab = &checkpoint.description.vocab;
     let id = checkpoint.model.token_embedding();
-    let table = Tensor::from_slice(checkpoint.params.get(id), checkpoint.params.layout().shape(id)); // (V, C)
+    let table = Tensor::from_slice(checkpoint.params.get(id), *checkpoint.params.layout().shape(id)); // (V, C)
     let of = |token: usize| {
         let row = table.slice(0, token..token + 1); // (1, C)
         let mut others: Vec<(usize, f32)> = table

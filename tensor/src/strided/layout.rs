@@ -151,7 +151,7 @@ impl Layout {
                 self.shape.iter().zip(self.strides).map(|(size, stride)| (size - 1) * stride).sum();
             assert!(last < data.len(), "layout: {} reaches beyond its memory", self.shape);
         }
-        View { data, shape: self.shape, strides: self.strides, packed: None }
+        View { data, shape: self.shape, strides: self.strides }
     }
 }
 
@@ -174,7 +174,7 @@ pub(crate) fn without(shape: &Shape, axis: usize) -> Shape {
 impl<'a, T: Real> View<'a, T> {
     /// One number as an array without dimensions.
     pub fn scalar(value: &'a T) -> Self {
-        View { data: std::slice::from_ref(value), shape: Shape::SCALAR, strides: [0; MAX_RANK], packed: None }
+        View { data: std::slice::from_ref(value), shape: Shape::SCALAR, strides: [0; MAX_RANK] }
     }
 
     /// Shape and strides.

@@ -99,7 +99,6 @@ impl<'a, T: Real> View<'a, T> {
             data: &self.data[at.min(self.data.len())..],
             shape: Shape::new(&self.shape[rank - 2..]),
             strides,
-            packed: None,
         }
     }
 }
