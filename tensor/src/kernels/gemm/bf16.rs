@@ -189,7 +189,7 @@ fn run_rounded<T: Real>(job: Job<'_, T>) {
                     let b = Packed { data: strips, rows: depth.len(), cols: cols.len() };
                     let c = c.block(rows.clone(), cols.clone());
                     let ends = ends.of_block(p > 0, depth.end == k, rows, cols.clone());
-                    Job { a, b: Right::Packed(b), c, ends, whole_cols: cols.len() }.run();
+                    Job { a, b: Right::Packed(b), c, ends }.run();
                 }
             }
         }

@@ -4,7 +4,7 @@ use super::bf16::PackedBf16;
 use super::few_rows::{FEW_ROWS, few_rows};
 use super::mat::{Mat, MatMut};
 use super::pack::{Packed, STRIP, Strips, pack, packed_len};
-use super::panel::panel_len;
+use super::rows::{PAGE, strided_by};
 use super::tile::{Ends, sweep};
 use crate::Real;
 use crate::buffer::with_scratch;
@@ -21,7 +21,7 @@ struct Fit {
     b_in_place: usize,
     /// When it is packed all the same.
     conflict: Conflict,
-    /// Elements of the largest A that lies in columns and is read where it lies.
+    /// Elements of the largest A in columns that is read where it lies.
     a_in_columns: usize,
 }
 
@@ -33,6 +33,12 @@ struct Conflict {
     k: usize,
     /// and meet at least so many rows of A, for which packing them pays.
     m: usize,
+}
+
+impl Fit {
+    fn of_level() -> Fit {
+        if level() == Level::Avx512 { WIDE } else { NARROW }
+    }
 }
 
 /// For a second level of 1 MiB, which most processors with AVX-512 have at least. Fourteen rows of A of this depth are most of a
@@ -47,7 +53,7 @@ const WIDE: Fit = Fit {
 };
 
 /// For 512 KiB, as many processors without AVX-512 have. Six rows of A and the strip of B that passes by fit the first level
-/// together. Six rows use a third of each line of an A in columns, which then comes three times from beyond the cache.
+/// together. Six rows use a third of each line of an A in columns: 1536³ runs at 73 to 85 % of the peak before and after its copy.
 /// A tile takes half as long for a row of B as AVX-512's and feels that the first level cannot hold a strip: in place,
 /// 192×512×64 runs at 75 % of the peak and 192×1024×48 at 60, packed at 94 and 90.
 const NARROW: Fit = Fit {
@@ -55,14 +61,11 @@ const NARROW: Fit = Fit {
     block: 75_000,
     b_in_place: 60_000,
     conflict: Conflict { stride: PAGE / 2, k: 16, m: 32 },
-    a_in_columns: 1 << 17,
+    a_in_columns: 1 << 14,
 };
 
-/// Bytes between addresses that share a set of the first-level cache.
-const PAGE: usize = 4096;
-
-/// Strips of B that a row of A must meet for the packing of A to pay.
-const PANEL_STRIPS: usize = 4;
+/// Columns of C from which on a copy of A, as expensive as some twenty of them, can pay.
+const COPY_A: usize = 4 * STRIP;
 
 /// The right-hand factor.
 #[derive(Clone, Copy)]
@@ -83,8 +86,6 @@ pub(super) struct Job<'a, T> {
     pub(super) b: Right<'a, T>,
     pub(super) c: MatMut<'a, T>,
     pub(super) ends: Ends<'a, T>,
-    /// Columns of the whole product, which have a say in whether its pieces copy A.
-    pub(super) whole_cols: usize,
 }
 
 /// How a job is done; follows from shape, strides and instruction set alone, and shows in no bit of the result.
@@ -94,9 +95,8 @@ struct Plan {
     /// Rows and columns of a block of B.
     kc: usize,
     nc: usize,
-    /// Elements of scratch space for B and for a panel of A.
-    b_scratch: usize,
-    a_scratch: usize,
+    /// Elements of scratch space for B.
+    scratch: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,22 +118,30 @@ impl<T: Real> Job<'_, T> {
             return super::bf16::run(self);
         }
         let plan = self.plan();
-        let len = plan.b_scratch + plan.a_scratch;
-        if len == 0 {
+        if plan.scratch == 0 {
             return run_with(self, plan, &mut []);
         }
         // Powers of two, so that many shapes share few buffers.
-        with_scratch(len.next_power_of_two().max(1024), |scratch| run_with(self, plan, scratch));
+        with_scratch(plan.scratch.next_power_of_two().max(1024), |scratch| run_with(self, plan, scratch));
+    }
+
+    /// Whether A is better copied, unless it is rounded anyway: where reading it as it lies would keep missing the cache.
+    pub(super) fn wants_rows(&self) -> bool {
+        let Mat { rows: m, cols: k, row_stride, col_stride, .. } = self.a;
+        let misses = || {
+            strided_by::<T>(PAGE, if col_stride == 1 { row_stride } else { col_stride })
+                || row_stride == 1 && m * k > Fit::of_level().a_in_columns
+        };
+        let rounds = matches!(self.b, Right::Bf16(_) | Right::PackedBf16(_));
+        !rounds && m > FEW_ROWS && k > 64 && self.c.cols >= COPY_A && misses()
     }
 
     fn plan(&self) -> Plan {
         let (m, n, k) = (self.a.rows, self.c.cols, self.a.cols);
-        let fit = if level() == Level::Avx512 { WIDE } else { NARROW };
-        let strided_by =
-            |bytes: usize, stride: usize| stride > 0 && (stride * size_of::<T>()).is_multiple_of(bytes);
+        let fit = Fit::of_level();
         let in_conflict = |b_stride| {
             let Conflict { stride, k: least_k, m: least_m } = fit.conflict;
-            k >= least_k && m >= least_m && strided_by(stride, b_stride)
+            k >= least_k && m >= least_m && strided_by::<T>(stride, b_stride)
         };
         // Cutting once costs more, by another visit to C, than it gains.
         let mut kc = if k <= WIDE.depth { k.max(1) } else { even_part(k, fit.depth, 1) };
@@ -147,28 +155,20 @@ impl<T: Real> Job<'_, T> {
             }
             Right::Plain(_) => Path::Blocked,
         };
-        let a_stride = if self.a.col_stride == 1 { self.a.row_stride } else { self.a.col_stride };
-        let pack_a = path != Path::FewRows
-            && m > FEW_ROWS
-            && self.whole_cols >= PANEL_STRIPS * STRIP
-            && k > 64
-            && (strided_by(PAGE, a_stride) || self.a.row_stride == 1 && m * k > fit.a_in_columns);
         if path == Path::Packed && m <= FEW_ROWS {
             // Strip after strip, as B lies in memory.
             kc = k.max(1);
         } else if matches!(path, Path::Packed | Path::Blocked) {
-            // Each block of B meets all of A: where that is copied for it, the fewer blocks the better.
-            let block = if pack_a { WIDE.block } else { fit.block };
-            let most = if m <= FEW_ROWS { STRIP } else { block / kc };
+            let most = if m <= FEW_ROWS { STRIP } else { fit.block / kc };
             nc = even_part(n, most, STRIP);
         }
-        let b_scratch = match path {
+        let scratch = match path {
             Path::FewRows | Path::Packed => 0,
             Path::InPlace if n % LANES == 0 => 0,
             Path::InPlace => kc * STRIP,
             Path::Blocked => packed_len(kc, nc),
         };
-        Plan { path, kc, nc, b_scratch, a_scratch: if pack_a { panel_len(kc) } else { 0 } }
+        Plan { path, kc, nc, scratch }
     }
 }
 
@@ -184,7 +184,6 @@ fn run_on<S: Simd>(simd: S, job: Job<'_, S::T>, plan: Plan, scratch: &mut [S::T]
         return few_rows(simd, a, b, c, ends);
     }
     let (m, n, k) = (a.rows, c.cols, a.cols);
-    let (b_scratch, a_scratch) = scratch.split_at_mut(plan.b_scratch);
     let mut j = 0;
     while j < n {
         let cols = j..(j + plan.nc).min(n);
@@ -197,19 +196,17 @@ fn run_on<S: Simd>(simd: S, job: Job<'_, S::T>, plan: Plan, scratch: &mut [S::T]
                 Right::Plain(b) => {
                     let b = b.block(depth.clone(), cols.clone());
                     if plan.path == Path::InPlace {
-                        in_place(b, b_scratch)
+                        in_place(b, scratch)
                     } else {
-                        pack(b, b_scratch);
-                        Packed { data: b_scratch, rows: b.rows, cols: b.cols }.strips(0, 0)
+                        pack(b, scratch);
+                        Packed { data: scratch, rows: b.rows, cols: b.cols }.strips(0, 0)
                     }
                 }
                 Right::Bf16(_) | Right::PackedBf16(_) => unreachable!("bf16 has blocks of its own"),
             };
             let last = depth.end == k;
             let ends = ends.of_block(p > 0, last, 0..m, cols.clone());
-            let panel =
-                if a_scratch.is_empty() || plan.a_scratch == 0 { None } else { Some(&mut *a_scratch) };
-            sweep(simd, a.block(0..m, depth.clone()), strips, c.block(0..m, cols.clone()), ends, panel);
+            sweep(simd, a.block(0..m, depth.clone()), strips, c.block(0..m, cols.clone()), ends);
             p = depth.end;
             if last {
                 break;

@@ -14,7 +14,7 @@ mod few_rows;
 mod format;
 mod mat;
 mod pack;
-mod panel;
+mod rows;
 mod split;
 mod tile;
 mod weight;
@@ -143,13 +143,7 @@ fn job<'a, T: Real>(
         assert_eq!(bias.len(), cols, "matmul: bias and columns differ");
     }
     let residual = epilogue.residual.map(|data| Mat::with_strides(data, c.rows, c.cols, c.row_stride, 1));
-    Some(Job {
-        a,
-        b,
-        whole_cols: cols,
-        c,
-        ends: Ends { from_c: epilogue.add, bias: epilogue.bias, residual },
-    })
+    Some(Job { a, b, c, ends: Ends { from_c: epilogue.add, bias: epilogue.bias, residual } })
 }
 
 #[track_caller]

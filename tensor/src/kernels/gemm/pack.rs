@@ -98,6 +98,9 @@ impl<'a, T> Strips<'a, T> {
 #[inline(always)]
 fn pack_strips<S: Simd>(simd: S, b: Mat<'_, S::T>, packed: &mut [S::T]) {
     let (k, n) = (b.rows, b.cols);
+    if k == 0 {
+        return;
+    }
     let packed = &mut packed[..packed_len(k, n)];
     if b.col_stride == 1 {
         // Row by row: that is how B lies in memory, and a page of it is visited once.
@@ -118,53 +121,53 @@ fn pack_strips<S: Simd>(simd: S, b: Mat<'_, S::T>, packed: &mut [S::T]) {
     } else {
         let mut j = 0;
         while j < n {
-            let width = (n - j).min(STRIP);
-            pack_columns(simd, b.block(0..k, j..j + width), &mut packed[j * k..]);
+            let strip = &mut packed[j * k..][..STRIP * k];
+            for half in [0, LANES] {
+                let cols = (j + half).min(n)..(j + half + LANES).min(n);
+                columns_to_rows(simd, b.block(0..k, cols), &mut strip[half..], STRIP);
+            }
             j += STRIP;
         }
     }
 }
 
-/// Packs one strip of a matrix that is not row-major; columns beyond its last become zero.
+/// Copies at most [`LANES`] columns as rows of [`LANES`] elements, `stride` apart, filled up with zeros.
 ///
 /// Columns that are contiguous in memory go through registers, 16 × 16 elements at a time.
 #[inline(always)]
-fn pack_columns<S: Simd>(simd: S, b: Mat<'_, S::T>, packed: &mut [S::T]) {
+pub(super) fn columns_to_rows<S: Simd>(simd: S, b: Mat<'_, S::T>, to: &mut [S::T], stride: usize) {
     let (k, n) = (b.rows, b.cols);
     if b.row_stride != 1 {
         for p in 0..k {
-            for (j, to) in packed[p * STRIP..][..STRIP].iter_mut().enumerate() {
+            for (j, to) in to[p * stride..][..LANES].iter_mut().enumerate() {
                 *to = if j < n { b.data[p * b.row_stride + j * b.col_stride] } else { S::T::ZERO };
             }
         }
         return;
     }
-    for j in [0, LANES] {
-        let cols = n.saturating_sub(j).min(LANES);
-        let mut p = 0;
-        while p < k {
-            let rows = (k - p).min(LANES);
-            let to = &mut packed[p * STRIP + j..];
-            if rows == LANES && cols == LANES {
-                pack_square(simd, &b.data[j * b.col_stride + p..], b.col_stride, to);
-            } else {
-                let mut square = [simd.zero(); LANES];
-                for q in 0..cols {
-                    square[q] = simd.load_up_to(&b.data[(j + q) * b.col_stride + p..][..rows]);
-                }
-                let square = simd.transpose(square);
-                for q in 0..rows {
-                    simd.store(&mut to[q * STRIP..], square[q]);
-                }
+    let mut p = 0;
+    while p < k {
+        let rows = (k - p).min(LANES);
+        let to = &mut to[p * stride..];
+        if rows == LANES && n == LANES {
+            whole_square(simd, &b.data[p..], b.col_stride, to, stride);
+        } else {
+            let mut square = [simd.zero(); LANES];
+            for q in 0..n {
+                square[q] = simd.load_up_to(&b.data[q * b.col_stride + p..][..rows]);
             }
-            p += LANES;
+            let square = simd.transpose(square);
+            for q in 0..rows {
+                simd.store(&mut to[q * stride..], square[q]);
+            }
         }
+        p += LANES;
     }
 }
 
-/// [`LANES`] columns of as many elements, which begin `col_stride` apart, as rows [`STRIP`] apart.
+/// [`LANES`] columns of as many elements, which begin `col_stride` apart, as rows `stride` apart.
 #[inline(always)]
-fn pack_square<S: Simd>(simd: S, from: &[S::T], col_stride: usize, to: &mut [S::T]) {
+fn whole_square<S: Simd>(simd: S, from: &[S::T], col_stride: usize, to: &mut [S::T], stride: usize) {
     // All that is checked is checked first, so that no vector waits on the stack for it.
     let zeros = [S::T::ZERO; LANES];
     let mut columns = [&zeros; LANES];
@@ -175,13 +178,13 @@ fn pack_square<S: Simd>(simd: S, from: &[S::T], col_stride: usize, to: &mut [S::
         }
         columns[q] = rest.first_chunk().expect("a column of a whole square");
     }
-    let to = &mut to[..(LANES - 1) * STRIP + LANES];
+    let to = &mut to[..(LANES - 1) * stride + LANES];
     let mut square = [simd.zero(); LANES];
     for q in 0..LANES {
         square[q] = simd.load(columns[q]);
     }
     let square = simd.transpose(square);
     for q in 0..LANES {
-        simd.store(&mut to[q * STRIP..], square[q]);
+        simd.store(&mut to[q * stride..], square[q]);
     }
 }

@@ -6,6 +6,7 @@ use super::Batch;
 use super::blocks::{Job, Right};
 use super::mat::MatMut;
 use super::pack::{Packed, STRIP};
+use super::rows::with_rows;
 use super::tile::Ends;
 use crate::Real;
 use crate::kernels::split::join;
@@ -24,6 +25,9 @@ const PIECE_WORK: usize = 2_500_000;
 /// The most pieces: enough to balance the load of several threads.
 const PIECES: usize = 16;
 
+/// The most elements of A that are copied at a time: 16 MiB of `f32`.
+const COPIED: usize = 1 << 22;
+
 /// Cuts between rows lie at multiples of this. Tiles need no better, they are dealt evenly within each piece.
 const ROW_UNIT: usize = 8;
 
@@ -32,17 +36,26 @@ pub(super) fn run<T: Real>(job: Job<'_, T>) {
     let work = job.work();
     let large_b = job.a.cols.saturating_mul(job.c.cols) >= SPLIT_B;
     if work < SPLIT_WORK && !large_b || rayon::current_num_threads() == 1 {
-        return job.run();
+        return run_pieces(job, usize::MAX);
     }
     let least = if large_b { PIECE_WORK.min(work / 4) } else { PIECE_WORK };
     run_pieces(job, (work / PIECES).max(least));
 }
 
-/// Halves a job until its pieces are at most `most` FLOP.
+/// Halves a job until its pieces are at most about `most` FLOP. An A that is better copied is copied before, for all of them.
 fn run_pieces<T: Real>(job: Job<'_, T>, most: usize) {
+    if job.wants_rows() {
+        let (m, k) = (job.a.rows, job.a.cols);
+        if m * k > COPIED && m >= 2 * ROW_UNIT {
+            let (first, second) = job.split(Cut::Row((m / 2).next_multiple_of(ROW_UNIT)));
+            run_pieces(first, most);
+            return run_pieces(second, most);
+        }
+        return with_rows(job.a, |a| run_pieces(Job { a, ..job }, most));
+    }
     match job.cut() {
         // A cut falls on a multiple of its unit: what is a little larger than half is not cut again for that.
-        Some(cut) if job.work() > most + most / 4 => {
+        Some(cut) if job.work() > most.saturating_add(most / 4) => {
             let (first, second) = job.split(cut);
             join(|| run_pieces(first, most), || run_pieces(second, most));
         }
@@ -76,7 +89,7 @@ impl<'a, T: Real> Job<'a, T> {
 
     /// The two parts of a job.
     fn split(self, cut: Cut) -> (Self, Self) {
-        let Job { a, b, c, ends, whole_cols } = self;
+        let Job { a, b, c, ends } = self;
         let (m, n) = (c.rows, c.cols);
         let ends_of = |rows, cols| ends.of_block(false, true, rows, cols);
         match cut {
@@ -84,16 +97,16 @@ impl<'a, T: Real> Job<'a, T> {
                 let (c0, c1) = c.split_rows(i);
                 let (a0, a1) = (a.block(0..i, 0..a.cols), a.block(i..m, 0..a.cols));
                 (
-                    Job { a: a0, b, c: c0, ends: ends_of(0..i, 0..n), whole_cols },
-                    Job { a: a1, b, c: c1, ends: ends_of(i..m, 0..n), whole_cols },
+                    Job { a: a0, b, c: c0, ends: ends_of(0..i, 0..n) },
+                    Job { a: a1, b, c: c1, ends: ends_of(i..m, 0..n) },
                 )
             }
             Cut::Column(j) => {
                 let (c0, c1) = c.split_cols(j);
                 let (b0, b1) = (b.columns(0..j), b.columns(j..n));
                 (
-                    Job { a, b: b0, c: c0, ends: ends_of(0..m, 0..j), whole_cols },
-                    Job { a, b: b1, c: c1, ends: ends_of(0..m, j..n), whole_cols },
+                    Job { a, b: b0, c: c0, ends: ends_of(0..m, 0..j) },
+                    Job { a, b: b1, c: c1, ends: ends_of(0..m, j..n) },
                 )
             }
         }
@@ -129,6 +142,6 @@ pub(super) fn run_batch<T: Real>(first: usize, a: Batch<'_, T>, b: Batch<'_, T>,
     for (i, c) in c.chunks_exact_mut(m * n).enumerate() {
         let ends = Ends { from_c: add, bias: None, residual: None };
         let (a, b) = (a.at(first + i), Right::Plain(b.at(first + i)));
-        Job { a, b, c: MatMut::new(c, m, n), ends, whole_cols: n }.run();
+        run_pieces(Job { a, b, c: MatMut::new(c, m, n), ends }, usize::MAX);
     }
 }

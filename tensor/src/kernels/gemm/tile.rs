@@ -6,7 +6,6 @@ use std::ops::Range;
 use super::format::{Format, Numbers};
 use super::mat::{Mat, MatMut};
 use super::pack::Strips;
-use super::panel::{PANEL_BLOCKS, pack_panel, packed_block};
 use crate::simd::{LANES, Simd};
 
 /// Steps of k from which on it pays to ask for the next tiles' operands ahead of time: some per cent at 1536³, lost time at 64³.
@@ -41,8 +40,6 @@ impl<'a, T> Ends<'a, T> {
 }
 
 /// C (m × n) = A (m × k) · B (k × n) for operands that fit the caches: loop 2 over blocks of rows, dealt evenly.
-///
-/// With a `panel` of [`panel_len`](super::panel::panel_len) elements, A is first packed into it, some blocks of rows at a time.
 #[inline(always)]
 pub(super) fn sweep<S: Simd>(
     simd: S,
@@ -50,30 +47,15 @@ pub(super) fn sweep<S: Simd>(
     b: Strips<'_, S::T>,
     mut c: MatMut<'_, S::T>,
     ends: Ends<'_, S::T>,
-    mut panel: Option<&mut [S::T]>,
 ) {
     let (m, n, k) = (a.rows, c.cols, a.cols);
     let blocks = m.div_ceil(S::TILE_ROWS);
-    let rows_of = |block| m / blocks + usize::from(block < m % blocks);
-    let (mut i, mut packed_from) = (0, 0);
+    let mut i = 0;
     for block in 0..blocks {
-        let rows = rows_of(block);
-        let mut a_block = a.block(i..i + rows, 0..k);
-        if let Some(panel) = panel.as_deref_mut() {
-            if block % PANEL_BLOCKS == 0 {
-                packed_from = i;
-                let mut heights = [0; PANEL_BLOCKS];
-                for (height, block) in heights.iter_mut().zip(block..blocks) {
-                    *height = rows_of(block);
-                }
-                pack_panel(a.block(i..m, 0..k), heights, panel);
-            }
-            a_block =
-                packed_block(panel, (block % PANEL_BLOCKS, i - packed_from), (rows, k), a.col_stride == 1);
-        }
+        let rows = m / blocks + usize::from(block < m % blocks);
         let c = c.block(i..i + rows, 0..n);
         let ends = ends.of_block(false, true, i..i + rows, 0..n);
-        rows_by_strips(simd, Numbers, a_block, b, c, ends);
+        rows_by_strips(simd, Numbers, a.block(i..i + rows, 0..k), b, c, ends);
         i += rows;
     }
 }
