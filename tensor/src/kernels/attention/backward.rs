@@ -10,6 +10,7 @@ use super::tile::{Lhs, Rhs, Size, Start, groups, product, product_transposed};
 use super::{Attention, WORTH_SPLITTING, for_each};
 use crate::buffer::with_scratch;
 use crate::kernels::Grad;
+use crate::kernels::sweep;
 use crate::simd::{LANES, Simd};
 use crate::{Real, dispatch};
 
@@ -149,9 +150,8 @@ fn backward_of_head_on<S: Simd>(
         let (position, h) = place(r, group);
         lse[r] = head.lse[h * t + position];
         let mut sum = simd.zero();
-        for (y, dy) in head.y.row(r).chunks(LANES).zip(head.dy.row(r).chunks(LANES)) {
-            sum = simd.mul_add(simd.load_up_to(y), simd.load_up_to(dy), sum);
-        }
+        let (y, dy) = (head.y.row(r), head.dy.row(r));
+        sweep!((y, dy), () => sum = simd.mul_add(simd.load_up_to(y), simd.load_up_to(dy), sum));
         delta[r] = simd.sum_lanes(sum);
     }
     for gradient in [&mut *dk, dv] {
@@ -215,10 +215,11 @@ fn backward_of_head_on<S: Simd>(
             let (position, h) = place(r, group);
             // SAFETY: only the task of this head holds the gradients of its queries, keys and values.
             let to = unsafe { into.dqkv.range(start + position * into.stride + h * d, d) };
-            for (to, x) in to.chunks_mut(LANES).zip(row.chunks_exact(LANES)) {
+            let row = &row[..d];
+            sweep!((row), (to) => {
                 let before = if into.add { simd.load_up_to(to) } else { simd.zero() };
-                simd.store_up_to(to, simd.mul_add(factor, simd.load(x), before));
-            }
+                simd.store_up_to(to, simd.mul_add(factor, simd.load_up_to(row), before));
+            });
         }
     }
 }

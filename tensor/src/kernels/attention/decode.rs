@@ -6,6 +6,7 @@ use super::shared::Shared;
 use super::tile::{Lhs, Rhs, Size, Start, strips};
 use super::{Attention, WORTH_SPLITTING, for_each};
 use crate::buffer::with_scratch;
+use crate::kernels::sweep;
 use crate::simd::{LANES, Simd};
 use crate::{Real, dispatch};
 
@@ -149,9 +150,8 @@ fn attend_row_on<S: Simd>(
             strips::<S, 1, false>(simd, size, p, Rhs::rows(v, key, width), start, o, width);
         }
         let reciprocal = simd.div(simd.splat(S::T::ONE), simd.splat(simd.sum_lanes(sum)));
-        for (y, o) in y.chunks_mut(LANES).zip(o.chunks_exact(LANES)) {
-            simd.store_up_to(y, simd.mul_add(reciprocal, simd.load(o), simd.zero()));
-        }
+        let o = &o[..d];
+        sweep!((o), (y) => simd.store_up_to(y, simd.mul_add(reciprocal, simd.load_up_to(o), simd.zero())));
     }
 }
 

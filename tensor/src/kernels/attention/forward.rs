@@ -8,6 +8,7 @@ use super::small::small_forward;
 use super::tile::{Lhs, MAX_ROWS, Rhs, Size, Start, groups, product};
 use super::{Attention, WORTH_SPLITTING, for_each};
 use crate::buffer::with_scratch;
+use crate::kernels::sweep;
 use crate::simd::{LANES, Simd};
 use crate::{Real, dispatch};
 
@@ -228,10 +229,9 @@ fn attend_on<S: Simd>(
             // SAFETY: only the task of this tile holds the results of its rows and head.
             let y = unsafe { output.y.range(output.y_start + t * output.y_stride + h * d, d) };
             let factor = simd.splat(reciprocal[i]);
-            for (y, o) in y.chunks_mut(LANES).zip(o[r * width..].chunks_exact(LANES)) {
-                // Adding zero makes −0 to 0: the sign of a sum that underflowed depends on the tile.
-                simd.store_up_to(y, simd.mul_add(factor, simd.load(o), simd.zero()));
-            }
+            let o = &o[r * width..][..d];
+            // Adding zero makes −0 to 0: the sign of a sum that underflowed depends on the tile.
+            sweep!((o), (y) => simd.store_up_to(y, simd.mul_add(factor, simd.load_up_to(o), simd.zero())));
             if let Some(lse) = output.lse {
                 // SAFETY: as above.
                 unsafe { lse.range(output.lse_start + h * output.seq_len + t, 1)[0] = maxima[r] + log2[i] };

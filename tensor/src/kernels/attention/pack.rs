@@ -5,6 +5,8 @@
 
 use super::tile::Line;
 use crate::Real;
+use crate::kernels::gemm::Mat;
+use crate::kernels::gemm::pack::columns_to_rows;
 use crate::simd::{LANES, Simd};
 
 /// `n` rows of `d` elements in `src`, the fused rows `stride` apart, `group` heads side by side in each of them.
@@ -45,14 +47,12 @@ impl<'a, T> Rows<'a, T> {
 const AHEAD: usize = 16;
 
 impl<T: Real> Rows<'_, T> {
-    /// Asks for row r if there is one.
+    /// Asks for row r, or where it would be.
     #[inline(always)]
     fn prefetch<S: Simd<T = T>>(&self, simd: S, r: usize) {
         let start = self.start(r);
-        if let Some(row) = self.src.get(start..start + self.d) {
-            for line in row.chunks(LANES) {
-                simd.prefetch(line, 0);
-            }
+        for line in (0..self.d).step_by(LANES) {
+            simd.prefetch(self.src, start + line);
         }
     }
 }
@@ -71,28 +71,29 @@ pub(super) fn pack_rows<S: Simd>(
     let factor = simd.splat(factor);
     for (r, dst) in dst.chunks_exact_mut(width).take(n).enumerate() {
         rows.prefetch(simd, first + r + AHEAD);
-        for (src, dst) in rows.row(first + r).chunks(LANES).zip(dst.chunks_exact_mut(LANES)) {
-            simd.store(dst, simd.mul(factor, simd.load_up_to(src)));
+        let (lines, rest) = rows.row(first + r).as_chunks::<LANES>();
+        let (whole, last) = dst.split_at_mut(lines.len() * LANES);
+        for (line, to) in lines.iter().zip(whole.as_chunks_mut::<LANES>().0) {
+            simd.store(to, simd.mul(factor, simd.load(line)));
+        }
+        if !rest.is_empty() {
+            simd.store(last, simd.mul(factor, simd.load_up_to(rest)));
         }
     }
 }
 
-/// Rows `0..n` into `lines` as strips, zeros behind the last row.
+/// Rows `0..n` of a single head into `lines` as strips, zeros behind the last row.
 #[inline(always)]
 pub(super) fn pack_strips<S: Simd>(simd: S, rows: Rows<'_, S::T>, n: usize, lines: &mut [Line<S::T>]) {
+    debug_assert_eq!(rows.group, 1);
     for (strip, lines) in lines.chunks_exact_mut(rows.d).take(n.div_ceil(LANES)).enumerate() {
         let first = strip * LANES;
         for r in first..first + LANES {
             rows.prefetch(simd, r + AHEAD);
         }
-        for (i, lines) in lines.chunks_mut(LANES).enumerate() {
-            let mut square = [simd.zero(); LANES];
-            for (r, row) in (first..n).zip(&mut square) {
-                *row = simd.load_up_to(&rows.row(r)[i * LANES..]);
-            }
-            for (line, column) in lines.iter_mut().zip(simd.transpose(square)) {
-                simd.store(line, column);
-            }
-        }
+        let data = &rows.src[first * rows.stride..];
+        let cols = LANES.min(n - first);
+        let columns = Mat { data, rows: rows.d, cols, row_stride: 1, col_stride: rows.stride };
+        columns_to_rows(simd, columns, lines.as_flattened_mut(), LANES);
     }
 }

@@ -3,6 +3,9 @@
 //! Each element of the result is one chain of fused multiply-adds in the order of k, continued from what is there, so
 //! no tile or block size shows in it.
 
+use crate::kernels::gemm::Mat;
+use crate::kernels::gemm::chains::{Columns, chains};
+use crate::kernels::gemm::format::Numbers;
 use crate::simd::{LANES, Simd};
 use crate::{Real, dispatch};
 
@@ -185,56 +188,16 @@ pub(super) fn tile<S: Simd, const R: usize, const V: usize, const TRANSPOSED: bo
             }
         }
     }
-    if k > 0 {
-        // Cut to what k terms touch: the checks of the loop then compare with a length in a register.
-        let mut columns: [&[Line<S::T>]; V] = [&[]; V];
-        for v in 0..V {
-            columns[v] = &b.lines[v * b.across..][..(k - 1) * b.step + 1];
-        }
-        if TRANSPOSED {
-            for i in 0..k {
-                let column: &[S::T; R] = a.data[i * a.ld..].first_chunk().expect("R rows");
-                sums = accumulate(simd, sums, &columns, i * b.step, |r| column[r]);
-            }
-        } else {
-            let mut rows: [&[S::T]; R] = [&[]; R];
-            for r in 0..R {
-                rows[r] = &a.data[r * a.ld..][..k];
-            }
-            for i in 0..k {
-                sums = accumulate(simd, sums, &columns, i * b.step, |r| rows[r][i]);
-            }
-        }
-    }
+    let (row_stride, col_stride) = if TRANSPOSED { (1, a.ld) } else { (a.ld, 1) };
+    let a = Mat { data: a.data, rows: R, cols: k, row_stride, col_stride };
+    let b = Columns { data: b.lines.as_flattened(), stride: b.step * LANES, across: b.across * LANES };
+    sums = chains::<S, Numbers, R, V>(simd, Numbers, a, b, sums);
     for r in 0..R {
         let row = &mut c[r * ldc..][..V * LANES];
         for v in 0..V {
             simd.store(&mut row[v * LANES..], sums[r][v]);
         }
     }
-}
-
-/// One term of every sum of a tile.
-#[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "r and v count rows and vectors of three arrays")]
-fn accumulate<S: Simd, const R: usize, const V: usize>(
-    simd: S,
-    mut sums: [[S::V; V]; R],
-    columns: &[&[Line<S::T>]; V],
-    line: usize,
-    a: impl Fn(usize) -> S::T,
-) -> [[S::V; V]; R] {
-    let mut b = [simd.zero(); V];
-    for v in 0..V {
-        b[v] = simd.load(&columns[v][line]);
-    }
-    for r in 0..R {
-        let a = simd.splat(a(r));
-        for v in 0..V {
-            sums[r][v] = simd.mul_add(a, b[v], sums[r][v]);
-        }
-    }
-    sums
 }
 
 /// Deals `n` rows evenly into groups of at most the level's tile: 64 rows are 13 + 13 + 13 + 13 + 12, not 4 · 14 + 8.

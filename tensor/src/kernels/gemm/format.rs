@@ -6,7 +6,7 @@ use crate::simd::Avx512Bf16;
 use crate::simd::Simd;
 
 /// The elements of A and B as the microkernel reads them, and what one step along k does with a vector of them.
-pub(super) trait Format<S: Simd>: Copy {
+pub(in crate::kernels) trait Format<S: Simd>: Copy {
     /// An element of A or B.
     type E: Copy;
     /// [`LANES`](crate::simd::LANES) elements.
@@ -22,7 +22,7 @@ pub(super) trait Format<S: Simd>: Copy {
 
 /// Numbers: a step is one fused multiply-add.
 #[derive(Clone, Copy)]
-pub(super) struct Numbers;
+pub(in crate::kernels) struct Numbers;
 
 impl<S: Simd> Format<S> for Numbers {
     type E = S::T;

@@ -8,11 +8,11 @@ use std::ops::Range;
 /// Any strides are right; a product is fast if one of them is 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Mat<'a, T> {
-    pub(super) data: &'a [T],
-    pub(super) rows: usize,
-    pub(super) cols: usize,
-    pub(super) row_stride: usize,
-    pub(super) col_stride: usize,
+    pub(in crate::kernels) data: &'a [T],
+    pub(in crate::kernels) rows: usize,
+    pub(in crate::kernels) cols: usize,
+    pub(in crate::kernels) row_stride: usize,
+    pub(in crate::kernels) col_stride: usize,
 }
 
 impl<'a, T> Mat<'a, T> {

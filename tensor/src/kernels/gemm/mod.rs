@@ -10,10 +10,11 @@ mod bf16;
 #[cfg(target_arch = "x86_64")]
 mod bf16_dot;
 mod blocks;
+pub(super) mod chains;
 mod few_rows;
-mod format;
+pub(super) mod format;
 mod mat;
-mod pack;
+pub(super) mod pack;
 mod rows;
 mod split;
 mod tile;

@@ -135,7 +135,12 @@ fn pack_strips<S: Simd>(simd: S, b: Mat<'_, S::T>, packed: &mut [S::T]) {
 ///
 /// Columns that are contiguous in memory go through registers, 16 × 16 elements at a time.
 #[inline(always)]
-pub(super) fn columns_to_rows<S: Simd>(simd: S, b: Mat<'_, S::T>, to: &mut [S::T], stride: usize) {
+pub(in crate::kernels) fn columns_to_rows<S: Simd>(
+    simd: S,
+    b: Mat<'_, S::T>,
+    to: &mut [S::T],
+    stride: usize,
+) {
     let (k, n) = (b.rows, b.cols);
     if b.row_stride != 1 {
         for p in 0..k {

@@ -1,8 +1,8 @@
 //! Loops 1 and 2: the microkernel, and the sweep of a block of rows over the strips of B.
 
-use std::hint::black_box;
 use std::ops::Range;
 
+use super::chains::{Columns, chains};
 use super::format::{Format, Numbers};
 use super::mat::{Mat, MatMut};
 use super::pack::Strips;
@@ -10,12 +10,6 @@ use crate::simd::{LANES, Simd};
 
 /// Steps of k from which on it pays to ask for the next tiles' operands ahead of time: some per cent at 1536³, lost time at 64³.
 const PREFETCH_K: usize = 128;
-
-/// Rows of B between the one that is multiplied and the one that is asked for: 3 to 6 points of the peak from 512³ on.
-const AHEAD: usize = 12;
-
-/// Steps of k that are written out for a single row.
-const UNROLL: usize = 4;
 
 /// What happens to an element of C besides its chain of products.
 #[derive(Clone, Copy)]
@@ -150,7 +144,7 @@ fn tile<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
             }
         }
     }
-    acc = chains::<S, F, MR, NV>(simd, format, a, (b, stride), acc);
+    acc = chains::<S, F, MR, NV>(simd, format, a, Columns { data: b, stride, across: LANES }, acc);
     if let Some(bias) = ends.bias {
         for v in 0..NV {
             let bias = simd.load_up_to(&bias[j + v * LANES..j + width]);
@@ -183,78 +177,4 @@ fn tile<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
             }
         }
     }
-}
-
-/// Continues the accumulators' chains, each over k in order: `MR` rows of A times `NV` vectors of columns of B.
-#[inline(always)]
-fn chains<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
-    simd: S,
-    format: F,
-    a: Mat<'_, F::E>,
-    (b, stride): (&[F::E], usize),
-    mut acc: [[S::V; NV]; MR],
-) -> [[S::V; NV]; MR] {
-    let last = (MR - 1) * a.row_stride + a.cols.saturating_sub(1) * a.col_stride;
-    assert!(a.cols == 0 || last < a.data.len());
-    assert!(a.cols == 0 || (a.cols - 1) * stride + NV * LANES <= b.len());
-    let mut rows = [0; MR];
-    for i in 0..MR {
-        rows[i] = i * a.row_stride;
-    }
-    // So that each row gets a pointer of its own: the compiler would derive them from each other at every step of k, five
-    // instructions beside the twenty of 6 × 16. More rows would want more pointers than there are registers.
-    if const { MR > 2 && MR <= 6 } {
-        rows = black_box(rows);
-    }
-    let mut p = 0;
-    // A single row has so little to do in a step that the loop itself would be a third of it.
-    if const { MR == 1 } {
-        while p + UNROLL <= a.cols {
-            for q in 0..UNROLL {
-                // SAFETY: p + q < a.cols, and the rest was checked above.
-                acc = unsafe { step::<S, F, MR, NV>(simd, format, (a, rows), (b, stride), p + q, acc) };
-            }
-            p += UNROLL;
-        }
-    }
-    while p < a.cols {
-        // SAFETY: as above.
-        acc = unsafe { step::<S, F, MR, NV>(simd, format, (a, rows), (b, stride), p, acc) };
-        p += 1;
-    }
-    acc
-}
-
-/// The products of column p of A with row p of B.
-///
-/// # Safety
-/// Element p of each row of A, which begin at `rows` of its data, and `NV` vectors from `p · stride` of `b` on must be there.
-#[inline(always)]
-unsafe fn step<S: Simd, F: Format<S>, const MR: usize, const NV: usize>(
-    simd: S,
-    format: F,
-    (a, rows): (Mat<'_, F::E>, [usize; MR]),
-    (b, stride): (&[F::E], usize),
-    p: usize,
-    mut acc: [[S::V; NV]; MR],
-) -> [[S::V; NV]; MR] {
-    // SAFETY: by the caller.
-    let row = unsafe { b.get_unchecked(p * stride..p * stride + NV * LANES) };
-    let mut x = [format.load(simd, row); NV];
-    for v in 1..NV {
-        x[v] = format.load(simd, &row[v * LANES..]);
-    }
-    // Wider tiles take longer for a row of B or read all of it, and the hardware keeps ahead of them.
-    if const { S::TILE_VECTORS == 1 && NV == 1 } {
-        simd.prefetch(row, stride.wrapping_mul(AHEAD));
-    }
-    for i in 0..MR {
-        // SAFETY: by the caller.
-        let w = unsafe { *a.data.get_unchecked(rows[i] + p * a.col_stride) };
-        let w = format.splat(simd, w);
-        for v in 0..NV {
-            acc[i][v] = format.mul_add(simd, w, x[v], acc[i][v]);
-        }
-    }
-    acc
 }
