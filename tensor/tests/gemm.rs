@@ -25,6 +25,8 @@ enum Layout {
     ColumnStride(usize),
     /// Every third element of every row.
     Sparse,
+    /// Every other element of every column, columns this far apart.
+    SparseColumns(usize),
 }
 
 /// Numbers in (−1, 1) that depend on `seed` and position (Knuth's multiplicative hash).
@@ -41,6 +43,7 @@ impl Layout {
             Layout::RowStride(stride) => (stride.max(cols), 1),
             Layout::ColumnStride(stride) => (1, stride.max(rows)),
             Layout::Sparse => (3 * cols + 1, 3),
+            Layout::SparseColumns(stride) => (2, stride.max(2 * rows)),
         }
     }
 
@@ -217,10 +220,17 @@ fn rows_that_lie_pages_apart_are_right() {
 }
 
 #[test]
-fn a_large_a_in_columns_is_right() {
-    // On one thread: the pieces of a product that is split are not large.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    pool.install(|| Case { a: Layout::Columns, add: true, ..Case::new((271, 130, 520)) }.check::<f32>());
+fn an_a_that_is_copied_first_is_right() {
+    let case = |a, shape| Case { a, bias: true, residual: true, ..Case::new(shape) };
+    // Ragged; by several threads; more than is copied at a time, cut by rows or with too few for that.
+    for shape in [(271, 130, 520), (683, 130, 801), (300, 130, 7100), (150, 128, 14_100)] {
+        case(Layout::Columns, shape).check::<f32>();
+    }
+    case(Layout::Columns, (150, 131, 140)).check::<f64>();
+    for a in [Layout::RowStride(1024), Layout::ColumnStride(1024), Layout::SparseColumns(1024)] {
+        case(a, (37, 130, 101)).check::<f32>();
+        case(a, (37, 130, 101)).check::<f64>();
+    }
 }
 
 #[test]
@@ -245,9 +255,13 @@ fn f64_runs_the_same_source() {
 
 #[test]
 fn the_split_product_is_the_whole_one() {
-    for (m, n, k) in [(200, 300, 100), (1000, 20, 300), (300, 1000, 40), (2, 2000, 300), (33, 700, 800)] {
-        for b in [Layout::Rows, Layout::Columns] {
-            let case = Case { b, bias: true, ..Case::new((m, n, k)) };
+    let shapes =
+        [(200, 300, 100), (1000, 20, 300), (300, 1000, 40), (2, 2000, 300), (33, 700, 800), (700, 130, 801)];
+    for (m, n, k) in shapes {
+        for (a, b) in
+            [(Layout::Rows, Layout::Rows), (Layout::Rows, Layout::Columns), (Layout::Columns, Layout::Rows)]
+        {
+            let case = Case { a, b, bias: true, ..Case::new((m, n, k)) };
             let (x, y) = (case.a.data::<f32>(m, k, 1), case.b.data::<f32>(k, n, 2));
             let bias = numbers::<f32>(n, 4);
             let product = |threads| {
@@ -269,7 +283,9 @@ fn the_split_product_is_the_whole_one() {
 
 #[test]
 fn a_batch_is_its_products_one_by_one() {
-    for (n_batch, m, n, k) in [(1, 2, 3, 4), (6, 17, 20, 9), (40, 64, 48, 32), (3, 5, 0, 2), (0, 2, 3, 4)] {
+    for (n_batch, m, n, k) in
+        [(1, 2, 3, 4), (6, 17, 20, 9), (40, 64, 48, 32), (3, 40, 130, 1024), (3, 5, 0, 2), (0, 2, 3, 4)]
+    {
         for (a_stride, b_stride) in [(m * k, k * n), (0, k * n), (m * k, 0)] {
             let a = numbers::<f32>(n_batch.max(1) * m * k, 1);
             let b = numbers::<f32>(n_batch.max(1) * k * n, 2);

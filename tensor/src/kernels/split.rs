@@ -9,7 +9,7 @@ const LARGE: usize = 2 << 20;
 pub(super) const CHUNK: usize = 16 << 10;
 
 /// Whether a kernel that touches `n` numbers is worth splitting over threads.
-pub(crate) fn is_large<T>(n: usize) -> bool {
+pub(super) fn is_large<T>(n: usize) -> bool {
     n * size_of::<T>() >= LARGE && rayon::current_num_threads() > 1
 }
 

@@ -163,7 +163,7 @@ fn run_rounded<T: Real>(job: Job<'_, T>) {
     const ROWS: usize = 64;
     /// Numbers of B in a block. Each block rounds A anew; one that serves few rows is better small.
     const BLOCK: [usize; 2] = [20_000, 150_000];
-    let Job { a, b, mut c, ends, .. } = job;
+    let Job { a, b, mut c, ends } = job;
     let (m, n, k) = (a.rows, c.cols, a.cols);
     let kc = 2 * even_part(k.div_ceil(2), DEPTH / 2, 1);
     let nc = even_part(n, BLOCK[usize::from(m > ROWS)] / kc, STRIP);

@@ -53,7 +53,7 @@ impl Blocks {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,bmi2")]
 fn run_avx512(simd: Avx512, bf16: Avx512Bf16, job: Job<'_, f32>, blocks: Blocks, scratch: &mut [Pair]) {
-    let Job { a, b, mut c, ends, .. } = job;
+    let Job { a, b, mut c, ends } = job;
     let (m, n, k) = (a.rows, c.cols, a.cols);
     let (b_scratch, panel) = scratch.split_at_mut(blocks.b_scratch);
     for j in (0..n).step_by(blocks.cols) {

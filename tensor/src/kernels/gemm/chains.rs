@@ -1,4 +1,4 @@
-//! The innermost loop of every product, also of attention's: a few rows of A times a few vectors of columns of B.
+//! The innermost loop of the dense products and of attention's: a few rows of A times a few vectors of columns of B.
 
 use std::hint::black_box;
 

@@ -82,7 +82,7 @@ pub struct Batch<'a, T> {
 /// `c[i] = a[i] · b[i]` (`+ c[i]` if `add`), for each i of a batch of `n_batch` independent products; the results
 /// (n_batch, m, n) lie one after the other.
 ///
-/// The batch is spread over the threads of the current rayon pool, and each product runs on one of them.
+/// The batch is spread over the threads of the current rayon pool, product by product.
 ///
 /// # Panics
 /// If the shapes do not fit, `c` does not hold exactly the results, or the data of `a` or `b` end before the last item.

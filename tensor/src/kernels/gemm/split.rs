@@ -25,8 +25,11 @@ const PIECE_WORK: usize = 2_500_000;
 /// The most pieces: enough to balance the load of several threads.
 const PIECES: usize = 16;
 
-/// The most elements of A that are copied at a time: 16 MiB of `f32`.
-const COPIED: usize = 1 << 22;
+/// The most elements of A that are copied at a time: 8 MiB of `f32`.
+const COPY_MOST: usize = 1 << 21;
+
+/// Rows that the parts of a larger A keep at least: fewer would not be worth another packing of B.
+const COPY_ROWS: usize = 128;
 
 /// Cuts between rows lie at multiples of this. Tiles need no better, they are dealt evenly within each piece.
 const ROW_UNIT: usize = 8;
@@ -42,16 +45,19 @@ pub(super) fn run<T: Real>(job: Job<'_, T>) {
     run_pieces(job, (work / PIECES).max(least));
 }
 
-/// Halves a job until its pieces are at most about `most` FLOP. An A that is better copied is copied before, for all of them.
+/// Halves a job until its pieces are at most about `most` FLOP. An A that is better copied is copied before, for all of
+/// them; one too large for that is cut first.
 fn run_pieces<T: Real>(job: Job<'_, T>, most: usize) {
     if job.wants_rows() {
         let (m, k) = (job.a.rows, job.a.cols);
-        if m * k > COPIED && m >= 2 * ROW_UNIT {
-            let (first, second) = job.split(Cut::Row((m / 2).next_multiple_of(ROW_UNIT)));
-            run_pieces(first, most);
-            return run_pieces(second, most);
+        if m.saturating_mul(k) <= COPY_MOST {
+            return with_rows(job.a, |a| run_pieces(Job { a, ..job }, most));
         }
-        return with_rows(job.a, |a| run_pieces(Job { a, ..job }, most));
+        if m >= 2 * COPY_ROWS {
+            let (first, second) = job.split(Cut::Row((m / 2).next_multiple_of(ROW_UNIT)));
+            join(|| run_pieces(first, most), || run_pieces(second, most));
+            return;
+        }
     }
     match job.cut() {
         // A cut falls on a multiple of its unit: what is a little larger than half is not cut again for that.
