@@ -9,8 +9,7 @@ use super::small::small_backward;
 use super::tile::{Lhs, Rhs, Size, Start, groups, product, product_transposed};
 use super::{Attention, WORTH_SPLITTING, for_each};
 use crate::buffer::with_scratch;
-use crate::kernels::Grad;
-use crate::kernels::sweep;
+use crate::kernels::{Grad, sweep};
 use crate::simd::{LANES, Simd};
 use crate::{Real, dispatch};
 

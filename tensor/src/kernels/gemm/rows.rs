@@ -31,7 +31,7 @@ pub(super) fn with_rows<T: Real>(a: Mat<'_, T>, f: impl FnOnce(Mat<'_, T>)) {
     with_scratch(len.next_power_of_two(), |copy| {
         let groups = a.rows.div_ceil(LANES);
         let all = (Groups(a), Out(&mut copy[..len], LANES * stride));
-        by_rows(is_large::<T>(len), groups, GROUPS, all, &|(a, copy)| copy_rows(a.0, copy.0, stride));
+        by_rows(is_large::<T>(len), groups, GROUPS, all, &|(a, copy)| pack_rows(a.0, copy.0, stride));
         f(Mat { data: copy, row_stride: stride, col_stride: 1, ..a });
     });
 }
@@ -47,12 +47,12 @@ impl<T: Real> Rows for Groups<'_, T> {
 }
 
 dispatch! {
-    /// Copies a matrix to rows `stride` elements apart. What lies between them may change.
-    fn copy_rows<T>(a: Mat<'_, T>, to: &mut [T], stride: usize) = copy_rows_on
+    /// Packs a matrix into rows `stride` elements apart. What lies between them may change.
+    fn pack_rows<T>(a: Mat<'_, T>, to: &mut [T], stride: usize) = pack_rows_on
 }
 
 #[inline(always)]
-fn copy_rows_on<S: Simd>(simd: S, a: Mat<'_, S::T>, to: &mut [S::T], stride: usize) {
+fn pack_rows_on<S: Simd>(simd: S, a: Mat<'_, S::T>, to: &mut [S::T], stride: usize) {
     if a.col_stride == 1 {
         for (i, to) in to.chunks_exact_mut(stride).enumerate().take(a.rows) {
             to[..a.cols].copy_from_slice(&a.data[i * a.row_stride..][..a.cols]);
