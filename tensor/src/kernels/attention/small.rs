@@ -103,10 +103,15 @@ dispatch! {
 
 /// Heads of keys and values, one in each lane, and the queries that see them.
 struct Heads {
+    /// How many there are; further lanes repeat the last.
     n: usize,
+    /// Where each head's row 0 of the queries begins.
     queries: [usize; LANES],
+    /// Where each head's keys begin; its values lie Hkv·D numbers behind them.
     keys: [usize; LANES],
+    /// Where each head's row 0 of the output begins.
     outputs: [usize; LANES],
+    /// Where each head's log-sum-exps begin.
     lse: [usize; LANES],
 }
 
@@ -117,8 +122,9 @@ impl Heads {
         let none = [0; LANES];
         let mut heads =
             Heads { n: LANES.min(n - first), queries: none, keys: none, outputs: none, lse: none };
-        for lane in 0..heads.n {
-            let (b, kv) = ((first + lane) / a.n_kv_head, (first + lane) % a.n_kv_head);
+        for lane in 0..LANES {
+            let head = first + lane.min(heads.n - 1);
+            let (b, kv) = (head / a.n_kv_head, head % a.n_kv_head);
             let sequence = b * a.seq_len * a.qkv_width();
             heads.queries[lane] = sequence + kv * a.group() * a.head_size;
             heads.keys[lane] = sequence + (a.n_head + kv) * a.head_size;
@@ -127,26 +133,6 @@ impl Heads {
         }
         heads
     }
-
-    /// Where each head's row 0 of the queries begins.
-    fn queries(&self) -> &[usize] {
-        &self.queries[..self.n]
-    }
-
-    /// Where each head's keys begin; its values lie Hkv·D numbers behind them.
-    fn keys(&self) -> &[usize] {
-        &self.keys[..self.n]
-    }
-
-    /// Where each head's row 0 of the output begins.
-    fn outputs(&self) -> &[usize] {
-        &self.outputs[..self.n]
-    }
-
-    /// Where each head's log-sum-exps begin.
-    fn lse(&self) -> &[usize] {
-        &self.lse[..self.n]
-    }
 }
 
 /// factor · `d` numbers of each head, those from `starts` + `at` on: line i receives number i of all.
@@ -154,7 +140,7 @@ impl Heads {
 fn gather<S: Simd>(
     simd: S,
     src: &[S::T],
-    starts: &[usize],
+    starts: &[usize; LANES],
     at: usize,
     d: usize,
     factor: S::T,
@@ -162,10 +148,10 @@ fn gather<S: Simd>(
 ) {
     let factor = simd.splat(factor);
     for (i, to) in to.chunks_mut(LANES).enumerate() {
+        let (at, len) = (at + i * LANES, LANES.min(d - i * LANES));
         let mut square = [simd.zero(); LANES];
         for (row, start) in square.iter_mut().zip(starts) {
-            let src = &src[start + at..][..d];
-            *row = simd.mul(factor, simd.load_up_to(&src[i * LANES..]));
+            *row = simd.mul(factor, simd.load_up_to(&src[start + at..][..len]));
         }
         // By reference here and below: an iterator over vectors by value does not inline.
         for (to, column) in to.iter_mut().zip(&simd.transpose(square)) {
@@ -174,7 +160,7 @@ fn gather<S: Simd>(
     }
 }
 
-/// The way back: number i of each head (+)= factor · its lane of line i.
+/// The way back: number i of each head, of which there are as many as `starts`, (+)= factor · its lane of line i.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
 fn scatter<S: Simd>(
@@ -188,7 +174,7 @@ fn scatter<S: Simd>(
     add: bool,
 ) {
     let factor = simd.splat(factor);
-    for (i, from) in from.chunks(LANES).enumerate() {
+    for (i, from) in from.as_chunks::<LANES>().0.iter().enumerate() {
         let mut square = [simd.zero(); LANES];
         for (row, from) in square.iter_mut().zip(from) {
             *row = simd.load(from);
@@ -209,6 +195,24 @@ struct Matrix<'a, T> {
     lines: &'a [Line<T>],
     row: usize,
     term: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// Panics unless there are `rows` rows of `k` elements, of which there is at least one.
+    #[inline(always)]
+    fn check(self, rows: usize, k: usize) {
+        assert!((rows - 1) * self.row + (k - 1) * self.term < self.lines.len());
+    }
+
+    /// Element (i, k).
+    ///
+    /// # Safety
+    /// It must be there.
+    #[inline(always)]
+    unsafe fn line(self, i: usize, k: usize) -> &'a Line<T> {
+        // SAFETY: by the caller.
+        unsafe { self.lines.get_unchecked(i * self.row + k * self.term) }
+    }
 }
 
 /// c (+)= a · bᵀ for [`TILE`] rows of `a` and the first `columns` rows of `b`, a multiple of [`TILE`]: chains of `k`
@@ -260,13 +264,17 @@ fn tile<S: Simd, const R: usize, const C: usize>(
             }
         }
     }
+    a.check(R, k);
+    b.check(C, k);
     for k in 0..k {
         let mut right = [simd.zero(); C];
         for j in 0..C {
-            right[j] = simd.load(&b.lines[j * b.row + k * b.term]);
+            // SAFETY: checked above.
+            right[j] = simd.load(unsafe { b.line(j, k) });
         }
         for i in 0..R {
-            let left = simd.load(&a.lines[i * a.row + k * a.term]);
+            // SAFETY: checked above.
+            let left = simd.load(unsafe { a.line(i, k) });
             for j in 0..C {
                 sums[i][j] = simd.mul_add(left, right[j], sums[i][j]);
             }
@@ -296,7 +304,7 @@ fn gather_keys_and_values<S: Simd>(
     simd: S,
     a: Attention,
     qkv: &[S::T],
-    starts: &[usize],
+    starts: &[usize; LANES],
     keys: &mut [Line<S::T>],
     values: &mut [Line<S::T>],
 ) {
@@ -341,12 +349,12 @@ fn forward_on<S: Simd>(
     let n = qkv.len() / (t * a.qkv_width()) * a.n_kv_head;
     for first in (0..n).step_by(LANES) {
         let heads = Heads::new(a, first, n);
-        gather_keys_and_values(simd, a, qkv, heads.keys(), keys, values);
+        gather_keys_and_values(simd, a, qkv, &heads.keys, keys, values);
         for first in (0..a.rows()).step_by(TILE) {
             let rows = first..a.rows().min(first + TILE);
             let seen = a.visible(rows.end - 1);
             for (r, to) in rows.clone().zip(queries.chunks_exact_mut(width)) {
-                gather(simd, qkv, heads.queries(), a.query(r), d, a.log2_factor(), to);
+                gather(simd, qkv, &heads.queries, a.query(r), d, a.log2_factor(), to);
             }
             let q = Matrix { lines: queries, row: width, term: 1 };
             let k = Matrix { lines: keys, row: width, term: 1 };
@@ -354,7 +362,7 @@ fn forward_on<S: Simd>(
 
             let mut reciprocals = [simd.zero(); TILE];
             for (i, r) in rows.clone().enumerate() {
-                let (scores, hidden) = scores[i * LANES..][..LANES].split_at_mut(a.visible(r));
+                let (scores, hidden) = scores[i * LANES..][..seen].split_at_mut(a.visible(r));
                 let (max, sum) = exponentials(simd, scores);
                 hidden.fill([S::T::ZERO; LANES]);
                 reciprocals[i] = simd.div(simd.splat(one), sum);
@@ -370,7 +378,7 @@ fn forward_on<S: Simd>(
                     let y = simd.mul(*reciprocal, simd.load(line));
                     simd.store(line, y);
                 }
-                scatter(simd, output, one, y, heads.outputs(), a.output(r), d, false);
+                scatter(simd, output, one, y, &heads.outputs[..heads.n], a.output(r), d, false);
             }
         }
         for g in 0..a.group() {
@@ -378,19 +386,22 @@ fn forward_on<S: Simd>(
             for (row, to) in square.iter_mut().enumerate().take(t) {
                 *to = lse_rows[row * a.group() + g];
             }
-            scatter(simd, &square, one, lse, heads.lse(), g * t, t, false);
+            scatter(simd, &square, one, lse, &heads.lse[..heads.n], g * t, t, false);
         }
     }
 }
 
 /// Σ y·dy of one row of each head, in the order of the general path.
 #[inline(always)]
-fn delta<S: Simd>(simd: S, y: &[S::T], dy: &[S::T], starts: &[usize], at: usize, d: usize) -> S::V {
+fn delta<S: Simd>(simd: S, y: &[S::T], dy: &[S::T], starts: &[usize; LANES], at: usize, d: usize) -> S::V {
     let mut square = [simd.zero(); LANES];
     for (sums, start) in square.iter_mut().zip(starts) {
-        let range = start + at..start + at + d;
-        for (y, dy) in y[range.clone()].chunks(LANES).zip(dy[range].chunks(LANES)) {
-            *sums = simd.mul_add(simd.load_up_to(y), simd.load_up_to(dy), *sums);
+        let (y, dy) = (&y[start + at..][..d], &dy[start + at..][..d]);
+        // By index: two iterators over chunks, zipped, do not inline.
+        let mut i = 0;
+        while i < d {
+            *sums = simd.mul_add(simd.load_up_to(&y[i..]), simd.load_up_to(&dy[i..]), *sums);
+            i += LANES;
         }
     }
     sum_of(simd, simd.transpose(square))
@@ -424,10 +435,10 @@ fn backward_on<S: Simd>(
     let n = qkv.len() / (t * a.qkv_width()) * a.n_kv_head;
     for first in (0..n).step_by(LANES) {
         let heads = Heads::new(a, first, n);
-        gather_keys_and_values(simd, a, qkv, heads.keys(), keys, values);
+        gather_keys_and_values(simd, a, qkv, &heads.keys, keys, values);
         for g in 0..a.group() {
             let mut square = [[S::T::ZERO; LANES]; LANES];
-            gather(simd, lse, heads.lse(), g * t, t, one, &mut square);
+            gather(simd, lse, &heads.lse, g * t, t, one, &mut square);
             for (row, from) in square.iter().enumerate().take(t) {
                 lse_rows[row * a.group() + g] = *from;
             }
@@ -438,6 +449,7 @@ fn backward_on<S: Simd>(
             for tile in (first..end).step_by(TILE) {
                 let rows = tile..end.min(tile + TILE);
                 let seen = a.visible(rows.end - 1);
+                let tiles = seen.next_multiple_of(TILE); // the columns that the products read
                 let queries = &mut queries[(tile - first) * width..][..TILE * width];
                 let doutputs = &mut doutputs[(tile - first) * width..][..TILE * width];
                 let (p, dz) = (&mut p[(tile - first) * LANES..], &mut dz[(tile - first) * LANES..]);
@@ -446,24 +458,24 @@ fn backward_on<S: Simd>(
                     gather(
                         simd,
                         qkv,
-                        heads.queries(),
+                        &heads.queries,
                         a.query(r),
                         d,
                         a.log2_factor(),
                         &mut queries[at.clone()],
                     );
-                    gather(simd, dy, heads.outputs(), a.output(r), d, one, &mut doutputs[at]);
+                    gather(simd, dy, &heads.outputs, a.output(r), d, one, &mut doutputs[at]);
                 }
                 for (left, right, to) in [(&*queries, &*keys, &mut *p), (doutputs, values, dz)] {
                     let left = Matrix { lines: left, row: width, term: 1 };
                     let right = Matrix { lines: right, row: width, term: 1 };
-                    product(simd, seen.next_multiple_of(TILE), d, left, right, false, to, LANES);
+                    product(simd, tiles, d, left, right, false, to, LANES);
                 }
                 for (i, r) in rows.clone().enumerate() {
-                    let delta = delta(simd, y, dy, heads.outputs(), a.output(r), d);
+                    let delta = delta(simd, y, dy, &heads.outputs, a.output(r), d);
                     let lse = simd.load(&lse_rows[r]);
-                    let (p, hidden_p) = p[i * LANES..][..LANES].split_at_mut(a.visible(r));
-                    let (dz, hidden_dz) = dz[i * LANES..][..LANES].split_at_mut(a.visible(r));
+                    let (p, hidden_p) = p[i * LANES..][..tiles].split_at_mut(a.visible(r));
+                    let (dz, hidden_dz) = dz[i * LANES..][..tiles].split_at_mut(a.visible(r));
                     for (p, dz) in p.iter_mut().zip(dz) {
                         let x = S::T::exp2(simd, simd.sub(simd.load(p), lse));
                         let dx = simd.mul(x, simd.sub(simd.load(dz), delta));
@@ -477,7 +489,7 @@ fn backward_on<S: Simd>(
                 let right = Matrix { lines: keys, row: 1, term: width };
                 product(simd, columns, seen, left, right, false, dqueries, width);
                 for (r, from) in rows.zip(dqueries.chunks_exact(width)) {
-                    scatter(simd, from, scale, dqkv, heads.queries(), a.query(r), d, add);
+                    scatter(simd, from, scale, dqkv, &heads.queries[..heads.n], a.query(r), d, add);
                 }
             }
             let seen = a.visible(end - 1);
@@ -496,8 +508,8 @@ fn backward_on<S: Simd>(
         }
         for row in 0..t {
             let (rows, at) = (row * width..(row + 1) * width, row * a.qkv_width());
-            scatter(simd, &dkeys[rows.clone()], ln_2, dqkv, heads.keys(), at, d, add);
-            scatter(simd, &dvalues[rows], one, dqkv, heads.keys(), at + a.n_kv_head * d, d, add);
+            scatter(simd, &dkeys[rows.clone()], ln_2, dqkv, &heads.keys[..heads.n], at, d, add);
+            scatter(simd, &dvalues[rows], one, dqkv, &heads.keys[..heads.n], at + a.n_kv_head * d, d, add);
         }
     }
 }
