@@ -12,7 +12,8 @@ use crate::tape::Var;
 pub(crate) struct ScatterAdd {
     axis: usize,
     ids: Arc<[u32]>,
-    shape: Shape,
+    /// Boxed, or this rare op would set the size of every node.
+    shape: Box<Shape>,
 }
 
 impl Op<1> for ScatterAdd {
@@ -23,7 +24,7 @@ impl Op<1> for ScatterAdd {
         if gathered != *x {
             return Err(ShapeError(format!("scatter_add: the ids want shape {gathered}, not {x}")));
         }
-        Ok(self.shape)
+        Ok(*self.shape)
     }
 
     fn cases(cases: &mut Cases) {
@@ -39,7 +40,7 @@ impl Op<1> for ScatterAdd {
 
 impl Primitive<1> for ScatterAdd {
     fn forward<T: Real>(&self, [x]: [Input<'_, T>; 1], y: &mut [T]) {
-        strided::gather_backward(x.view(), self.axis, &self.ids, self.shape, Grad { data: y, add: false });
+        strided::gather_backward(x.view(), self.axis, &self.ids, *self.shape, Grad { data: y, add: false });
     }
 
     fn derivative<'t, T: Real>(
@@ -60,6 +61,6 @@ impl<'t, T: Real> Var<'t, T> {
     /// If the shapes do not fit or an id is out of range.
     #[track_caller]
     pub fn scatter_add(self, axis: usize, ids: impl Into<Arc<[u32]>>, shape: impl Into<Shape>) -> Var<'t, T> {
-        self.tape.apply(ScatterAdd { axis, ids: ids.into(), shape: shape.into() }, &[Some(self)])
+        self.tape.apply(ScatterAdd { axis, ids: ids.into(), shape: Box::new(shape.into()) }, &[Some(self)])
     }
 }
