@@ -118,10 +118,10 @@ fn likelier_first(a: &Weighted, b: &Weighted) -> Ordering {
 
 /// How many of the likeliest tokens it takes, at least one, for a weight of `wanted` together; they come first afterwards.
 ///
-/// The range that holds the last of them is halved until sorting it costs next to nothing: a vocabulary of 50,000 is never
-/// sorted as a whole.
+/// The range that holds the last of them is halved until it is short: a vocabulary of 50,000 is never sorted as a whole, and
+/// of a short range only the tokens that it takes, mostly a few.
 fn reach(tokens: &mut [Weighted], mut wanted: f64) -> usize {
-    const FEW: usize = 16;
+    const FEW: usize = 128;
     let (mut start, mut end) = (0, tokens.len());
     while end - start > FEW {
         let half = (end - start) / 2;
@@ -134,13 +134,22 @@ fn reach(tokens: &mut [Weighted], mut wanted: f64) -> usize {
             start += half;
         }
     }
-    tokens[start..end].sort_unstable_by(likelier_first);
-    let last = tokens[start..end].iter().position(|(weight, _)| {
-        wanted -= weight;
-        wanted <= 0.0
-    });
+    for taken in start..end {
+        let (mut likeliest, mut most) = (taken, tokens[taken].0);
+        for other in taken + 1..end {
+            let (weight, id) = tokens[other];
+            if weight > most || weight == most && id < tokens[likeliest].1 {
+                (likeliest, most) = (other, weight);
+            }
+        }
+        tokens.swap(taken, likeliest);
+        wanted -= most;
+        if wanted <= 0.0 {
+            return taken + 1;
+        }
+    }
     // Rounding may leave a rest.
-    last.map_or(end, |last| start + last + 1)
+    end
 }
 
 #[cfg(test)]
