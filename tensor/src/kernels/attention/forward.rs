@@ -267,6 +267,8 @@ pub(super) fn first_lanes<S: Simd>(simd: S, n: usize) -> S::M {
 }
 
 /// Scores become 2^(score − maximum), zero behind the first `visible`. Returns `sum` plus them, lane by lane.
+///
+/// There is at most one vector without visible scores: rows of a group see nearly as many keys.
 #[inline(always)]
 pub(super) fn exponentials<S: Simd>(
     simd: S,
@@ -289,6 +291,10 @@ pub(super) fn exponentials<S: Simd>(
         simd.store(rest, p);
         rest = &mut rest[LANES..];
     }
-    rest.fill(S::T::ZERO);
+    // Not `fill`, which would be a call with all registers saved around it.
+    if !rest.is_empty() {
+        debug_assert!(rest.len() == LANES);
+        simd.store(rest, simd.zero());
+    }
     sum
 }

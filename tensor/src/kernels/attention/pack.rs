@@ -3,6 +3,8 @@
 //! *Rows*: n × width, width = D rounded up to 16, zeros behind D. *Strips*: 16 rows transposed, so that line
 //! (strip · D + d) holds element d of 16 rows.
 
+use std::hint::black_box;
+
 use super::tile::Line;
 use crate::Real;
 use crate::kernels::gemm::Mat;
@@ -68,7 +70,8 @@ pub(super) fn pack_rows<S: Simd>(
     dst: &mut [S::T],
 ) {
     let width = rows.d.next_multiple_of(LANES);
-    let factor = simd.splat(factor);
+    // Not known to be one, or AVX-512's copy of a short row would become a call, with all registers saved around it.
+    let factor = simd.splat(black_box(factor));
     for (r, dst) in dst.chunks_exact_mut(width).take(n).enumerate() {
         rows.prefetch(simd, first + r + AHEAD);
         let (lines, rest) = rows.row(first + r).as_chunks::<LANES>();

@@ -147,15 +147,15 @@ fn gather<S: Simd>(
     to: &mut [Line<S::T>],
 ) {
     let factor = simd.splat(factor);
-    for (i, to) in to.chunks_mut(LANES).enumerate() {
+    for (i, to) in to.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         let (at, len) = (at + i * LANES, LANES.min(d - i * LANES));
         let mut square = [simd.zero(); LANES];
         for (row, start) in square.iter_mut().zip(starts) {
             *row = simd.mul(factor, simd.load_up_to(&src[start + at..][..len]));
         }
-        // By reference here and below: an iterator over vectors by value does not inline.
-        for (to, column) in to.iter_mut().zip(&simd.transpose(square)) {
-            simd.store(to, *column);
+        let columns = simd.transpose(square);
+        for lane in 0..LANES {
+            simd.store(&mut to[lane], columns[lane]);
         }
     }
 }
@@ -179,6 +179,7 @@ fn scatter<S: Simd>(
         for (row, from) in square.iter_mut().zip(from) {
             *row = simd.load(from);
         }
+        // By reference: an iterator over vectors by value does not inline.
         for (column, start) in simd.transpose(square).iter().zip(starts) {
             let dst = &mut dst[start + at..][..d];
             let dst = &mut dst[i * LANES..];
