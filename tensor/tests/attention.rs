@@ -35,6 +35,8 @@ fn cases(longest: usize) -> Vec<Attention> {
             cases.push(sizes(if t < 100 { 2 } else { 1 }, t, h, kv, d));
         }
     }
+    // Groups larger than the tiles of small heads, whole multiples of them and not.
+    cases.extend([sizes(1, 13, 5, 1, 8), sizes(2, 16, 20, 1, 16)]);
     cases
 }
 

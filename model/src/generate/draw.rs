@@ -118,8 +118,8 @@ fn likelier_first(a: &Weighted, b: &Weighted) -> Ordering {
 
 /// How many of the likeliest tokens it takes, at least one, for a weight of `wanted` together; they come first afterwards.
 ///
-/// The range that holds the last of them is halved until it is short: a vocabulary of 50,000 is never sorted as a whole, and
-/// of a short range only the tokens that it takes, mostly a few.
+/// The range that holds the last of them is halved until it is short, so that a vocabulary of 50,000 is never sorted as a whole;
+/// from a short range the likeliest are picked one by one, mostly a few.
 fn reach(tokens: &mut [Weighted], mut wanted: f64) -> usize {
     const FEW: usize = 128;
     let (mut start, mut end) = (0, tokens.len());
@@ -138,6 +138,7 @@ fn reach(tokens: &mut [Weighted], mut wanted: f64) -> usize {
         let (mut likeliest, mut most) = (taken, tokens[taken].0);
         for other in taken + 1..end {
             let (weight, id) = tokens[other];
+            // `likelier_first`, for weights above zero.
             if weight > most || weight == most && id < tokens[likeliest].1 {
                 (likeliest, most) = (other, weight);
             }
@@ -212,7 +213,7 @@ mod tests {
             SampleConfig { top_k: 100, top_p: 0.9, min_p: 0.01, ..all },
         ];
         let mut tokens = Vec::new();
-        for n in [1, 2, 15, 16, 17, 33, 65, 1000] {
+        for n in [1, 2, 17, 65, 128, 129, 130, 257, 1000] {
             // Scattered, some of them equal, one impossible.
             let mut logits: Vec<f64> = (0..n).map(|i| f64::from((i * 7919 + 13) % 101) / 12.0).collect();
             logits[n as usize / 2] = if n > 1 { f64::NEG_INFINITY } else { 0.0 };

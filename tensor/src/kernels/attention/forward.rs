@@ -268,7 +268,7 @@ pub(super) fn first_lanes<S: Simd>(simd: S, n: usize) -> S::M {
 
 /// Scores become 2^(score − maximum), zero behind the first `visible`. Returns `sum` plus them, lane by lane.
 ///
-/// There is at most one vector without visible scores: rows of a group see nearly as many keys.
+/// At most one vector is without visible scores: the rows that share a product see at most [`MAX_ROWS`] keys more or less.
 #[inline(always)]
 pub(super) fn exponentials<S: Simd>(
     simd: S,
@@ -293,6 +293,7 @@ pub(super) fn exponentials<S: Simd>(
     }
     // Not `fill`, which would be a call with all registers saved around it.
     if !rest.is_empty() {
+        const { assert!(MAX_ROWS <= LANES) }
         debug_assert!(rest.len() == LANES);
         simd.store(rest, simd.zero());
     }

@@ -70,7 +70,7 @@ pub(super) fn pack_rows<S: Simd>(
     dst: &mut [S::T],
 ) {
     let width = rows.d.next_multiple_of(LANES);
-    // Not known to be one, or AVX-512's copy of a short row would become a call, with all registers saved around it.
+    // Hidden from the compiler: where it knows a factor of one, AVX-512's copy of a row becomes a call, registers saved around it.
     let factor = simd.splat(black_box(factor));
     for (r, dst) in dst.chunks_exact_mut(width).take(n).enumerate() {
         rows.prefetch(simd, first + r + AHEAD);

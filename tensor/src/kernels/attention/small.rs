@@ -154,13 +154,14 @@ fn gather<S: Simd>(
             *row = simd.mul(factor, simd.load_up_to(&src[start + at..][..len]));
         }
         let columns = simd.transpose(square);
+        // A fixed number, so that the columns go from registers to their lines and not by way of the stack.
         for lane in 0..LANES {
             simd.store(&mut to[lane], columns[lane]);
         }
     }
 }
 
-/// The way back: number i of each head, of which there are as many as `starts`, (+)= factor · its lane of line i.
+/// The way back: number i of the heads that begin at `starts` + `at` (+)= factor · their lanes of line i.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "a kernel takes slices and sizes")]
 fn scatter<S: Simd>(
@@ -199,7 +200,7 @@ struct Matrix<'a, T> {
 }
 
 impl<'a, T> Matrix<'a, T> {
-    /// Panics unless there are `rows` rows of `k` elements, of which there is at least one.
+    /// Panics unless there are `rows` rows of `k` elements; neither may be 0.
     #[inline(always)]
     fn check(self, rows: usize, k: usize) {
         assert!((rows - 1) * self.row + (k - 1) * self.term < self.lines.len());
@@ -450,7 +451,7 @@ fn backward_on<S: Simd>(
             for tile in (first..end).step_by(TILE) {
                 let rows = tile..end.min(tile + TILE);
                 let seen = a.visible(rows.end - 1);
-                let tiles = seen.next_multiple_of(TILE); // the columns that the products read
+                let padded = seen.next_multiple_of(TILE); // columns that the products touch
                 let queries = &mut queries[(tile - first) * width..][..TILE * width];
                 let doutputs = &mut doutputs[(tile - first) * width..][..TILE * width];
                 let (p, dz) = (&mut p[(tile - first) * LANES..], &mut dz[(tile - first) * LANES..]);
@@ -470,13 +471,13 @@ fn backward_on<S: Simd>(
                 for (left, right, to) in [(&*queries, &*keys, &mut *p), (doutputs, values, dz)] {
                     let left = Matrix { lines: left, row: width, term: 1 };
                     let right = Matrix { lines: right, row: width, term: 1 };
-                    product(simd, tiles, d, left, right, false, to, LANES);
+                    product(simd, padded, d, left, right, false, to, LANES);
                 }
                 for (i, r) in rows.clone().enumerate() {
                     let delta = delta(simd, y, dy, &heads.outputs, a.output(r), d);
                     let lse = simd.load(&lse_rows[r]);
-                    let (p, hidden_p) = p[i * LANES..][..tiles].split_at_mut(a.visible(r));
-                    let (dz, hidden_dz) = dz[i * LANES..][..tiles].split_at_mut(a.visible(r));
+                    let (p, hidden_p) = p[i * LANES..][..padded].split_at_mut(a.visible(r));
+                    let (dz, hidden_dz) = dz[i * LANES..][..padded].split_at_mut(a.visible(r));
                     for (p, dz) in p.iter_mut().zip(dz) {
                         let x = S::T::exp2(simd, simd.sub(simd.load(p), lse));
                         let dx = simd.mul(x, simd.sub(simd.load(dz), delta));
