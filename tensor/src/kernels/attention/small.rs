@@ -12,8 +12,8 @@ use super::Attention;
 use super::pack::place;
 use super::tile::Line;
 use crate::buffer::with_scratch;
-use crate::kernels::Grad;
 use crate::kernels::split::{In, Out, by_rows};
+use crate::kernels::{Grad, sweep};
 use crate::simd::{LANES, Simd};
 use crate::{Real, dispatch};
 
@@ -399,12 +399,7 @@ fn delta<S: Simd>(simd: S, y: &[S::T], dy: &[S::T], starts: &[usize; LANES], at:
     let mut square = [simd.zero(); LANES];
     for (sums, start) in square.iter_mut().zip(starts) {
         let (y, dy) = (&y[start + at..][..d], &dy[start + at..][..d]);
-        // By index: two iterators over chunks, zipped, do not inline.
-        let mut i = 0;
-        while i < d {
-            *sums = simd.mul_add(simd.load_up_to(&y[i..]), simd.load_up_to(&dy[i..]), *sums);
-            i += LANES;
-        }
+        sweep!((y, dy), () => *sums = simd.mul_add(simd.load_up_to(y), simd.load_up_to(dy), *sums));
     }
     sum_of(simd, simd.transpose(square))
 }
