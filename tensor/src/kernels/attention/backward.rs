@@ -6,7 +6,7 @@ use super::forward::first_lanes;
 use super::pack::{Rows, pack_rows, pack_strips, place};
 use super::shared::Shared;
 use super::small::small_backward;
-use super::tile::{Lhs, Rhs, Size, Start, groups, product, product_transposed};
+use super::tile::{Lhs, MAX_ROWS, Rhs, Size, Start, groups, product, product_transposed};
 use super::{Attention, WORTH_SPLITTING, for_each};
 use crate::buffer::with_scratch;
 use crate::kernels::{Grad, sweep};
@@ -179,8 +179,8 @@ fn backward_of_head_on<S: Simd>(
                     let visible = (place(row, group).0 + 1 - key).min(keys);
                     let (p, dz) =
                         (&mut p[r * KEY_BLOCK..][..KEY_BLOCK], &mut dz[r * KEY_BLOCK..][..KEY_BLOCK]);
-                    // The products across queries below read up to a tile's rows behind what a query sees.
-                    let end = (visible + LANES).max(seen).next_multiple_of(LANES).min(KEY_BLOCK);
+                    // The products across queries below read up to a group's keys behind what a query sees.
+                    let end = (visible + LANES).next_multiple_of(LANES).min(KEY_BLOCK);
                     row_gradient(simd, &mut p[..end], &mut dz[..end], visible, lse[row], delta[row]);
                 }
                 let size = Size { rows, vectors: width / LANES, k: seen };
@@ -224,6 +224,8 @@ fn backward_of_head_on<S: Simd>(
 }
 
 /// From scores and products dy·v to p = 2^(score − lse) and dz = p (dy·v − Δ), zero behind the first `visible`.
+///
+/// At most one vector is without visible scores: a group of keys is at most [`MAX_ROWS`] long.
 #[inline(always)]
 fn row_gradient<S: Simd>(simd: S, p: &mut [S::T], dz: &mut [S::T], visible: usize, lse: S::T, delta: S::T) {
     let (lse, delta) = (simd.splat(lse), simd.splat(delta));
@@ -244,6 +246,11 @@ fn row_gradient<S: Simd>(simd: S, p: &mut [S::T], dz: &mut [S::T], visible: usiz
         simd.store(dz, simd.select(mask, dx, simd.zero()));
         (p, dz) = (&mut p[LANES..], &mut dz[LANES..]);
     }
-    p.fill(S::T::ZERO);
-    dz.fill(S::T::ZERO);
+    // Not `fill`, which would be two calls with all registers saved around them.
+    if !p.is_empty() {
+        const { assert!(MAX_ROWS <= LANES) }
+        debug_assert!(p.len() == LANES);
+        simd.store(p, simd.zero());
+        simd.store(dz, simd.zero());
+    }
 }

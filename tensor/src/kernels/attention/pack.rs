@@ -73,13 +73,15 @@ pub(super) fn pack_rows<S: Simd>(
     // Hidden from the compiler: where it knows a factor of one, AVX-512's copy of a row becomes a call, registers saved around it.
     let factor = simd.splat(black_box(factor));
     for (r, dst) in dst.chunks_exact_mut(width).take(n).enumerate() {
-        rows.prefetch(simd, first + r + AHEAD);
+        let ahead = rows.start(first + r + AHEAD);
         let (lines, rest) = rows.row(first + r).as_chunks::<LANES>();
         let (whole, last) = dst.split_at_mut(lines.len() * LANES);
-        for (line, to) in lines.iter().zip(whole.as_chunks_mut::<LANES>().0) {
+        for (v, (line, to)) in lines.iter().zip(whole.as_chunks_mut::<LANES>().0).enumerate() {
+            simd.prefetch(rows.src, ahead + v * LANES);
             simd.store(to, simd.mul(factor, simd.load(line)));
         }
         if !rest.is_empty() {
+            simd.prefetch(rows.src, ahead + lines.len() * LANES);
             simd.store(last, simd.mul(factor, simd.load_up_to(rest)));
         }
     }
