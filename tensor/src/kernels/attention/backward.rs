@@ -179,7 +179,8 @@ fn backward_of_head_on<S: Simd>(
                     let visible = (place(row, group).0 + 1 - key).min(keys);
                     let (p, dz) =
                         (&mut p[r * KEY_BLOCK..][..KEY_BLOCK], &mut dz[r * KEY_BLOCK..][..KEY_BLOCK]);
-                    // The products across queries below read up to a group's keys behind what a query sees.
+                    // The products below read fewer than MAX_ROWS keys behind what a query sees: those that another
+                    // row of its group sees, and the rest of a group of keys.
                     let end = (visible + LANES).next_multiple_of(LANES).min(KEY_BLOCK);
                     row_gradient(simd, &mut p[..end], &mut dz[..end], visible, lse[row], delta[row]);
                 }
@@ -225,7 +226,8 @@ fn backward_of_head_on<S: Simd>(
 
 /// From scores and products dy·v to p = 2^(score − lse) and dz = p (dy·v − Δ), zero behind the first `visible`.
 ///
-/// At most one vector is without visible scores: a group of keys is at most [`MAX_ROWS`] long.
+/// At most one vector is without visible scores. It is enough: rows or keys that share a product are at most
+/// [`MAX_ROWS`].
 #[inline(always)]
 fn row_gradient<S: Simd>(simd: S, p: &mut [S::T], dz: &mut [S::T], visible: usize, lse: S::T, delta: S::T) {
     let (lse, delta) = (simd.splat(lse), simd.splat(delta));
@@ -241,7 +243,7 @@ fn row_gradient<S: Simd>(simd: S, p: &mut [S::T], dz: &mut [S::T], visible: usiz
         let x = S::T::exp2(simd, simd.sub(simd.load(p), lse));
         let x = simd.select(mask, x, simd.zero());
         simd.store(p, x);
-        // Behind the last row the product is with padding: finite, and zero times it is zero.
+        // Masked once more: zero times a hidden dy·v need not be zero.
         let dx = simd.mul(x, simd.sub(simd.load(dz), delta));
         simd.store(dz, simd.select(mask, dx, simd.zero()));
         (p, dz) = (&mut p[LANES..], &mut dz[LANES..]);

@@ -77,6 +77,7 @@ pub(super) fn pack_rows<S: Simd>(
         let (lines, rest) = rows.row(first + r).as_chunks::<LANES>();
         let (whole, last) = dst.split_at_mut(lines.len() * LANES);
         for (v, (line, to)) in lines.iter().zip(whole.as_chunks_mut::<LANES>().0).enumerate() {
+            // As `Rows::prefetch`, whose own loop would be as long again.
             simd.prefetch(rows.src, ahead + v * LANES);
             simd.store(to, simd.mul(factor, simd.load(line)));
         }
