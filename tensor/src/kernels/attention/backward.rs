@@ -2,11 +2,11 @@
 
 use std::f64::consts::LN_2;
 
-use super::forward::first_lanes;
+use super::forward::{clear, first_lanes};
 use super::pack::{Rows, pack_rows, pack_strips, place};
 use super::shared::Shared;
 use super::small::small_backward;
-use super::tile::{Lhs, MAX_ROWS, Rhs, Size, Start, groups, product, product_transposed};
+use super::tile::{Lhs, Rhs, Size, Start, groups, product, product_transposed};
 use super::{Attention, WORTH_SPLITTING, for_each};
 use crate::buffer::with_scratch;
 use crate::kernels::{Grad, sweep};
@@ -225,9 +225,6 @@ fn backward_of_head_on<S: Simd>(
 }
 
 /// From scores and products dy·v to p = 2^(score − lse) and dz = p (dy·v − Δ), zero behind the first `visible`.
-///
-/// At most one vector is without visible scores. It is enough: rows or keys that share a product are at most
-/// [`MAX_ROWS`].
 #[inline(always)]
 fn row_gradient<S: Simd>(simd: S, p: &mut [S::T], dz: &mut [S::T], visible: usize, lse: S::T, delta: S::T) {
     let (lse, delta) = (simd.splat(lse), simd.splat(delta));
@@ -248,11 +245,6 @@ fn row_gradient<S: Simd>(simd: S, p: &mut [S::T], dz: &mut [S::T], visible: usiz
         simd.store(dz, simd.select(mask, dx, simd.zero()));
         (p, dz) = (&mut p[LANES..], &mut dz[LANES..]);
     }
-    // Not `fill`, which would be two calls with all registers saved around them.
-    if !p.is_empty() {
-        const { assert!(MAX_ROWS <= LANES) }
-        debug_assert!(p.len() == LANES);
-        simd.store(p, simd.zero());
-        simd.store(dz, simd.zero());
-    }
+    clear(simd, p);
+    clear(simd, dz);
 }

@@ -291,11 +291,18 @@ pub(super) fn exponentials<S: Simd>(
         simd.store(rest, p);
         rest = &mut rest[LANES..];
     }
+    clear(simd, rest);
+    sum
+}
+
+/// Zeros in what lies behind the vector with the last visible score: nothing or one vector, which is enough where rows or
+/// keys that share a product are at most [`MAX_ROWS`].
+#[inline(always)]
+pub(super) fn clear<S: Simd>(simd: S, rest: &mut [S::T]) {
+    const { assert!(MAX_ROWS <= LANES) }
     // Not `fill`, which would be a call with all registers saved around it.
     if !rest.is_empty() {
-        const { assert!(MAX_ROWS <= LANES) }
         debug_assert!(rest.len() == LANES);
         simd.store(rest, simd.zero());
     }
-    sum
 }

@@ -52,9 +52,12 @@ impl<T: Real> Rows<'_, T> {
     /// Asks for row r, or where it would be.
     #[inline(always)]
     fn prefetch<S: Simd<T = T>>(&self, simd: S, r: usize) {
-        let start = self.start(r);
-        for line in (0..self.d).step_by(LANES) {
-            simd.prefetch(self.src, start + line);
+        let mut at = self.start(r);
+        let end = at + self.d;
+        // Not `step_by`, which would count its steps first: as many instructions again.
+        while at < end {
+            simd.prefetch(self.src, at);
+            at += LANES;
         }
     }
 }
@@ -73,16 +76,13 @@ pub(super) fn pack_rows<S: Simd>(
     // Hidden from the compiler: where it knows a factor of one, AVX-512's copy of a row becomes a call, registers saved around it.
     let factor = simd.splat(black_box(factor));
     for (r, dst) in dst.chunks_exact_mut(width).take(n).enumerate() {
-        let ahead = rows.start(first + r + AHEAD);
+        rows.prefetch(simd, first + r + AHEAD);
         let (lines, rest) = rows.row(first + r).as_chunks::<LANES>();
         let (whole, last) = dst.split_at_mut(lines.len() * LANES);
-        for (v, (line, to)) in lines.iter().zip(whole.as_chunks_mut::<LANES>().0).enumerate() {
-            // As `Rows::prefetch`, whose own loop would be as long again.
-            simd.prefetch(rows.src, ahead + v * LANES);
+        for (line, to) in lines.iter().zip(whole.as_chunks_mut::<LANES>().0) {
             simd.store(to, simd.mul(factor, simd.load(line)));
         }
         if !rest.is_empty() {
-            simd.prefetch(rows.src, ahead + lines.len() * LANES);
             simd.store(last, simd.mul(factor, simd.load_up_to(rest)));
         }
     }
